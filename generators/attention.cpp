@@ -1,0 +1,171 @@
+#include "generators/attention.h"
+
+#include "generators/math.h"
+
+#include <cmath>
+
+namespace moa {
+
+using namespace Halide;
+
+std::vector<Argument> Attention::arguments() const {
+    return {q, k, v, mask, null_key, null_value, scale, has_null};
+}
+
+std::vector<Func> Attention::outputs() const {
+    return {out};
+}
+
+namespace {
+
+struct Sizes {
+    int rows, block;
+    Expr dim_head, num_queries, num_keys;
+    bool any_head;
+};
+
+Expr log2_scale(const Attention &a) {
+    return a.scale * 1.4426950408889634f;
+}
+
+// Tiles and blocks reach over the last query and key: their reads are held inside.
+Expr query_row(const Attention &a, const Sizes &s) {
+    return min(a.t * s.rows + a.i, s.num_queries - 1);
+}
+
+Expr key_row(const Sizes &s, const Expr &block, const Expr &key) {
+    return min(block * s.block + key, s.num_keys - 1);
+}
+
+Expr head_channel(const Sizes &s, const Expr &d) {
+    return s.any_head ? min(d, s.dim_head - 1) : d;
+}
+
+// What is the same whether products take one element or a pair: scores from products, and the recurrence.
+void define_score(Attention &a, const Sizes &s) {
+    const Var &i = a.i, &key = a.key, &j = a.j, &t = a.t, &h = a.h, &e = a.e, &b = a.b;
+    const Expr valid = a.mask(key_row(s, j, key), e, b) != 0;
+    a.score(i, key, j, t, h, e, b) = select(j * s.block + key >= s.num_keys, -2e30f, valid, a.product(i, key, j, t, h, e, b), -1e30f);
+    a.maximum_keys = RDom(0, s.block, "maximum_key");
+    a.block_maximum(i, j, t, h, e, b) = -2e30f;
+    a.block_maximum(i, j, t, h, e, b) = max(a.block_maximum(i, j, t, h, e, b), a.score(i, a.maximum_keys, j, t, h, e, b));
+}
+
+void define_null_score(Attention &a, const Sizes &s) {
+    const Var &i = a.i, &t = a.t, &h = a.h, &e = a.e, &b = a.b;
+    a.null_channels = RDom(0, s.dim_head, "null_channel");
+    a.null_score(i, t, h, e, b) = 0.f;
+    a.null_score(i, t, h, e, b) += cast<float>(a.q(a.null_channels, query_row(a, s), h, e, b)) * a.null_key(a.null_channels, h, e);
+}
+
+// What is not finite is looked for as bits: maxima lose a NaN, and Halide compiles for finite values.
+constexpr int kInfinityBits = 0x7f800000, kNanBits = 0x7fc00000;
+
+void define_largest_query(Attention &a, const Expr &magnitude) {
+    const Var &i = a.i, &t = a.t, &h = a.h, &e = a.e, &b = a.b;
+    a.largest_query(i, t, h, e, b) = 0;
+    a.largest_query(i, t, h, e, b) = max(a.largest_query(i, t, h, e, b), magnitude);
+}
+
+template<class Exp2>
+void define_state(Attention &a, const Sizes &s, Type storage, Exp2 exp2) {
+    const Var &i = a.i, &c = a.c, &t = a.t, &h = a.h, &e = a.e, &b = a.b, &d = a.d, &y = a.y;
+    const Expr null = a.has_null != 0;
+    a.state(i, c, t, h, e, b) = select(c == Attention::kMaximum, select(null, a.null_score(i, t, h, e, b) * log2_scale(a), -2e30f),
+                                       c == Attention::kSum, select(null, 1.f, 0.f),
+                                       c >= Attention::kOutput && null, a.null_value(clamp(c - Attention::kOutput, 0, s.dim_head - 1), h, e), 0.f);
+    a.steps = RDom(0, s.dim_head + Attention::kOutput, 0, (s.num_keys + s.block - 1) / s.block, "step");
+    const Expr row = a.steps.x, block = a.steps.y;
+    const auto at = [&](const Expr &r) { return Expr(a.state(i, r, t, h, e, b)); };
+    const Expr old_factor = at(Attention::kOldFactor), new_factor = at(Attention::kNewFactor), maximum = at(Attention::kMaximum);
+    const Expr shift = a.block_shift(i, block, t, h, e, b);
+    const Expr merged = max(maximum, shift);
+    a.state(i, row, t, h, e, b) = select(row >= Attention::kOutput, at(row) * old_factor + a.mixed(i, max(row - Attention::kOutput, 0), block, t, h, e, b) * new_factor,
+                                         row == Attention::kOldFactor, exp2(maximum - merged),
+                                         row == Attention::kNewFactor, exp2(shift - merged),
+                                         row == Attention::kSum, at(Attention::kSum) * old_factor + a.block_sum(i, block, t, h, e, b) * new_factor,
+                                         merged);
+    const Expr quotient = a.state(y % s.rows, d + Attention::kOutput, y / s.rows, h, e, b) / a.state(y % s.rows, Attention::kSum, y / s.rows, h, e, b);
+    const Expr finite = a.largest_query(y % s.rows, y / s.rows, h, e, b) < kInfinityBits;
+    const Expr result = reinterpret<float>(select(finite, reinterpret<int>(quotient), kNanBits));
+    a.out(d, y, h, e, b) = storage == BFloat(16) ? round_bf16(result) : result;
+}
+
+void define_single(Attention &a, const Sizes &s) {
+    const Var &i = a.i, &key = a.key, &j = a.j, &t = a.t, &h = a.h, &e = a.e, &b = a.b, &d = a.d;
+    // The scale goes into the queries, once.
+    a.queries(i, d, t, h, e, b) = cast<float>(a.q(head_channel(s, d), query_row(a, s), h, e, b)) * log2_scale(a);
+    a.query_channels = RDom(0, s.dim_head, "query_channel");
+    define_largest_query(a, reinterpret<int>(a.queries(i, a.query_channels, t, h, e, b)) & 0x7fffffff);
+    a.keys(d, key, j, h, e, b) = cast<float>(a.k(head_channel(s, d), key_row(s, j, key), h, e, b));
+    a.values(d, key, j, h, e, b) = cast<float>(a.v(head_channel(s, d), key_row(s, j, key), h, e, b));
+    a.channels = RDom(0, s.dim_head, "channel");
+    a.product(i, key, j, t, h, e, b) = 0.f;
+    a.product(i, key, j, t, h, e, b) += a.queries(i, a.channels, t, h, e, b) * a.keys(a.channels, key, j, h, e, b);
+    define_score(a, s);
+    a.block_shift(i, j, t, h, e, b) = a.block_maximum(i, j, t, h, e, b);
+    a.weight(i, key, j, t, h, e, b) = exp2_negative(a.score(i, key, j, t, h, e, b) - a.block_shift(i, j, t, h, e, b));
+    a.sum_keys = RDom(0, s.block, "sum_key");
+    a.block_sum(i, j, t, h, e, b) = 0.f;
+    a.block_sum(i, j, t, h, e, b) += a.weight(i, a.sum_keys, j, t, h, e, b);
+    a.mix_keys = RDom(0, s.block, "mix_key");
+    a.mix(i, d, j, t, h, e, b) = 0.f;
+    a.mix(i, d, j, t, h, e, b) += a.weight(i, a.mix_keys, j, t, h, e, b) * a.values(d, a.mix_keys, j, h, e, b);
+    a.mixed(i, d, j, t, h, e, b) = a.mix(i, d, j, t, h, e, b);
+}
+
+void define_pairs(Attention &a, const Sizes &s) {
+    const Var &i = a.i, &key = a.key, &j = a.j, &t = a.t, &h = a.h, &e = a.e, &b = a.b, &d = a.d, &l = a.l, &k2 = a.k2;
+    a.queries(l, i, d, t, h, e, b) = a.q(2 * d + l, query_row(a, s), h, e, b);
+    a.channels = RDom(0, 2, 0, s.dim_head / 2, "channel");
+    a.query_channels = RDom(0, 2, 0, s.dim_head / 2, "query_channel");
+    const Expr bits = reinterpret<uint16_t>(a.queries(a.query_channels.x, i, a.query_channels.y, t, h, e, b));
+    define_largest_query(a, cast<int>(bits & cast<uint16_t>(0x7fff)) << 16);
+    a.product(i, key, j, t, h, e, b) = 0.f;
+    a.product(i, key, j, t, h, e, b) += cast<float>(a.queries(a.channels.x, i, a.channels.y, t, h, e, b)) *
+                                        cast<float>(a.k(2 * a.channels.y + a.channels.x, key_row(s, j, key), h, e, b));
+    define_score(a, s);
+    // The scale would be lost to rounding in bf16 queries: it is fused into the exponent instead.
+    const Expr scale = log2_scale(a);
+    a.block_shift(i, j, t, h, e, b) = a.block_maximum(i, j, t, h, e, b) * scale;
+    const auto weight_of = [&](const Expr &k) { return round_bf16_up(exp2_negative_bf16(a.score(i, k, j, t, h, e, b) * scale - a.block_shift(i, j, t, h, e, b))); };
+    a.weight(l, i, k2, j, t, h, e, b) = mux(l, {weight_of(2 * k2), weight_of(2 * k2 + 1)});
+    a.values(l, d, k2, j, h, e, b) = mux(l, {a.v(d, key_row(s, j, 2 * k2), h, e, b), a.v(d, key_row(s, j, 2 * k2 + 1), h, e, b)});
+    // Rounded weights in the denominator as in the numerator.
+    a.ones(l) = cast<bfloat16_t>(1.f + 0.f * l);
+    a.sum_keys = RDom(0, 2, 0, s.block / 2, "sum_key");
+    a.block_sum(i, j, t, h, e, b) = 0.f;
+    a.block_sum(i, j, t, h, e, b) += cast<float>(a.weight(a.sum_keys.x, i, a.sum_keys.y, j, t, h, e, b)) * cast<float>(a.ones(a.sum_keys.x));
+    a.mix_keys = RDom(0, 2, 0, s.block / 2, "mix_key");
+    a.mix(i, d, j, t, h, e, b) = 0.f;
+    a.mix(i, d, j, t, h, e, b) += cast<float>(a.weight(a.mix_keys.x, i, a.mix_keys.y, j, t, h, e, b)) *
+                                  cast<float>(a.values(a.mix_keys.x, d, a.mix_keys.y, j, h, e, b));
+    a.mixed(i, d, j, t, h, e, b) = a.mix(i, d, j, t, h, e, b);
+}
+
+}  // namespace
+
+Attention make_attention(Type storage, const Values &values) {
+    Attention a;
+    a.q = ImageParam(storage, 5, "q");
+    a.k = ImageParam(storage, 5, "k");
+    a.v = ImageParam(storage, 5, "v");
+    allow_any_stride(a.mask, a.null_key, a.null_value);
+    const int head_dim = values.get("head_dim", 0);
+    Sizes s{values.get("rows", 1), values.get("keys", 64), {}, a.q.dim(1).extent(), a.k.dim(1).extent(), head_dim == 0};
+    s.dim_head = head_dim == 0 ? a.q.dim(0).extent() : Expr(head_dim);
+    define_null_score(a, s);
+    if (values.get("pair", 1) == 2) {
+        define_pairs(a, s);
+        define_state(a, s, storage, exp2_negative_bf16);
+    } else {
+        define_single(a, s);
+        define_state(a, s, storage, exp2_negative);
+    }
+    begin_at_zero(a.out);
+    return a;
+}
+
+MOA_OPERATION(Attention, "attention", make_attention);
+
+}  // namespace moa

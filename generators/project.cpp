@@ -1,0 +1,110 @@
+#include "generators/project.h"
+
+#include "generators/math.h"
+
+namespace moa {
+
+using namespace Halide;
+
+std::vector<Argument> Project::arguments() const {
+    return {x, rows, weights, stats, colsum, bias, cosines, sines, positions, scale, gather, norm, norm_dim, activation, rotary_heads, scale_heads};
+}
+
+std::vector<Func> Project::outputs() const {
+    return {out};
+}
+
+namespace {
+
+Expr gelu(Expr v) {
+    return 0.5f * v * (1.f + erf(v * 0.70710678f));
+}
+
+void define_product(Project &op, int panel, int pair) {
+    const Var &i = op.i, &m = op.m, &p = op.p, &c = op.c, &k = op.k, &e = op.e, &b = op.b;
+    op.dim_in = op.x.dim(0).extent();
+    const Expr positions = op.x.dim(1).extent();
+    // Tiles reach over the last row.
+    const Expr own = min(m, op.positions.dim(0).extent() - 1);
+    const Expr row = select(op.gather != 0, op.rows(own, e, b), b * positions + own);
+    // Rows come from outside: a wrong one must not read out of bounds.
+    op.source(m, e, b) = {clamp(row % positions, 0, positions - 1), clamp(row / positions, 0, op.x.dim(2).extent() - 1)};
+
+    const Expr channel = k * Project::kBlock + c;
+    const Expr taken = op.x(min(channel, op.dim_in - 1), op.source(m, e, b)[0], op.source(m, e, b)[1]);
+    const Expr stored = pair == 1 ? cast<float>(taken) : taken;
+    op.packed(c, m, k, e, b) = select(channel < op.dim_in, stored, cast(stored.type(), 0));
+
+    // The reduction stops at the last channel, which the analysis of bounds does not see over several blocks.
+    const auto inside = [&](const Expr &group) { return unsafe_promise_clamped(group, 0, (op.dim_in + pair - 1) / pair - 1); };
+    op.product(i, m, p, k, e, b) = 0.f;
+    if (pair == 1) {
+        op.block_channels = RDom(0, Project::kBlock, "channel");
+        op.block_channels.where(k * Project::kBlock + op.block_channels < op.dim_in);
+        op.product(i, m, p, k, e, b) += op.packed(op.block_channels, m, k, e, b) * op.weights(i, inside(k * Project::kBlock + op.block_channels), p, e);
+    } else {
+        op.block_channels = RDom(0, pair, 0, Project::kBlock / pair, "channel");
+        const RVar half = op.block_channels.x, group = op.block_channels.y;
+        op.block_channels.where(k * (Project::kBlock / pair) + group < (op.dim_in + pair - 1) / pair);
+        op.product(i, m, p, k, e, b) += cast<float>(op.packed(group * pair + half, m, k, e, b)) *
+                                        cast<float>(op.weights(i * pair + half, inside(k * (Project::kBlock / pair) + group), p, e));
+    }
+    op.blocks = RDom(0, (op.dim_in + Project::kBlock - 1) / Project::kBlock, "block");
+    op.sums(i, m, p, e, b) = 0.f;
+    op.sums(i, m, p, e, b) += op.product(i, m, p, op.blocks, e, b);
+}
+
+void define_row_terms(Project &op) {
+    const Var &m = op.m, &e = op.e, &b = op.b;
+    const Expr n = op.source(m, e, b)[0], batch = op.source(m, e, b)[1];
+    const Expr rms = sqrt(op.norm_dim) / max(sqrt(op.stats(n, 0, batch)), 1e-12f);
+    const Expr layer = 1.f / sqrt(op.stats(n, 2, batch) + 1e-5f);
+    op.row_factor(m, e, b) = select(op.norm == 1, rms, op.norm == 2, layer, 1.f);
+    op.row_shift(m, e, b) = select(op.norm == 2, -op.stats(n, 1, batch) * layer, 0.f);
+}
+
+void define_epilogue(Project &op, Type storage, int panel, bool plain, bool rotary) {
+    const Var &d = op.d, &m = op.m, &h = op.h, &e = op.e, &b = op.b;
+    const Expr width = op.cosines.dim(0).extent();
+    const Expr o = h * width + d;
+    const Expr panel_index = plain ? h * (width / panel) + d / panel : o / panel;
+    const Expr sum = op.sums(plain ? d % panel : o % panel, m, panel_index, e, b);
+    op.column_terms(op.o, e) = {op.colsum(op.o, e), op.bias(op.o, e)};
+    const Expr v = sum * op.row_factor(m, e, b) + (op.row_shift(m, e, b) * op.column_terms(o, e)[0] + op.column_terms(o, e)[1]);
+    op.value(d, m, h, e, b) = plain ? v : select(op.activation == 1, gelu(v), v);
+
+    Expr turned = op.value(d, m, h, e, b);
+    if (rotary) {
+        const Expr half = width / 2;
+        const Expr other = op.value(select(d < half, min(d + half, width - 1), max(d - half, 0)), m, h, e, b);
+        const Expr position = clamp(op.positions(m, e, b), 0, op.cosines.dim(1).extent() - 1);
+        const Expr rotated = turned * op.cosines(d, position, e, b) + select(d < half, -other, other) * op.sines(d, position, e, b);
+        turned = select(h < op.rotary_heads, rotated, turned);
+    }
+    const Expr factor = op.scale(m, clamp(h / op.scale_heads, 0, op.scale.dim(1).extent() - 1), e, b);
+    const Expr scaled = select(factor == 0.f, 0.f, turned * factor);
+    op.out(d, m, h, e, b) = storage == BFloat(16) ? round_bf16(scaled) : scaled;
+}
+
+}  // namespace
+
+Project make_project(Type storage, const Values &statics) {
+    const int panel = statics.get("panel", 8), pair = statics.get("pair", 1);
+    Project op;
+    op.x = ImageParam(storage, 3, "x");
+    op.weights = ImageParam(pair == 1 ? Float(32) : storage, 4, "weights");
+    allow_any_stride(op.rows, op.stats, op.colsum, op.bias, op.positions, op.scale);
+    if (statics.get("rotary", 0) == 0) {
+        allow_any_stride(op.cosines, op.sines);
+    }
+    define_product(op, panel, pair);
+    define_row_terms(op);
+    const bool plain = statics.get("plain", 0) != 0;
+    define_epilogue(op, storage, panel, plain, !plain && statics.get("rotary", 1) != 0);
+    begin_at_zero(op.out);
+    return op;
+}
+
+MOA_OPERATION(Project, "project", make_project);
+
+}  // namespace moa

@@ -1,0 +1,53 @@
+#pragma once
+
+#include "generators/codegen/kernel.h"
+
+namespace moa {
+
+// Gathered rows times one weight matrix an expert, with the norm, bias, activation, rotation and scale of each row in the
+// epilogue, written head by head: out(d, m, h, e, b) for output channel o = h * D + d.
+//
+// A norm's gain lies in the weights; its row factor r commutes with the product, and a layer norm's mean with the weights'
+// column sums: value = (x . w) r + shift colsum + bias. Then gelu (erf), then rotation of the first rotary_heads heads by the
+// tables' row positions(m), then scale(m, h / scale_heads), where a factor of exactly 0 gives exactly 0.
+//
+// Static values: panel, output channels of a weight panel; pair, input channels that a multiply-add takes at once (2: bf16
+// pairs); plain = 1: no rotation, no activation, and head widths that are multiples of the panel;
+// rotary = 0: no rotation.
+struct Project {
+    static constexpr int kBlock = 256;  // input channels of a block: a packed A tile of it stays in the second-level cache
+
+    Halide::ImageParam x;
+    Halide::ImageParam rows{Halide::Int(32), 3, "rows"};
+    Halide::ImageParam weights;  // panel * pair, groups of pair, panels, e
+    Halide::ImageParam stats{Halide::Float(32), 3, "stats"};
+    Halide::ImageParam colsum{Halide::Float(32), 2, "colsum"};
+    Halide::ImageParam bias{Halide::Float(32), 2, "bias"};
+    Halide::ImageParam cosines{Halide::Float(32), 4, "cosines"};
+    Halide::ImageParam sines{Halide::Float(32), 4, "sines"};
+    Halide::ImageParam positions{Halide::Int(32), 3, "positions"};
+    Halide::ImageParam scale{Halide::Float(32), 4, "scale"};
+    Halide::Param<int> gather{"gather"}, norm{"norm"};
+    Halide::Param<float> norm_dim{"norm_dim"};
+    Halide::Param<int> activation{"activation"}, rotary_heads{"rotary_heads"}, scale_heads{"scale_heads"};
+
+    Halide::Var d{"d"}, m{"m"}, h{"h"}, o{"o"}, e{"e"}, b{"b"};
+    Halide::Var i{"i"}, p{"p"}, c{"c"}, k{"k"};  // channel of a panel, panel, channel of a block, block
+    Halide::RDom block_channels, blocks;
+    Halide::Func source{"source"};        // (m, e, b): position and batch entry of the row
+    Halide::Func packed{"packed"};        // (c, m, k, e, b): gathered rows
+    Halide::Func product{"product"};      // (i, m, p, k, e, b): one block's register tile
+    Halide::Func sums{"sums"};            // (i, m, p, e, b)
+    Halide::Func row_factor{"row_factor"}, row_shift{"row_shift"};  // (m, e, b)
+    Halide::Func column_terms{"column_terms"};                        // (o, e): colsum and bias
+    Halide::Func value{"value"};          // (d, m, h, e, b): before rotation and scale
+    Halide::Func out{"out"};
+    Halide::Expr dim_in;
+
+    std::vector<Halide::Argument> arguments() const;
+    std::vector<Halide::Func> outputs() const;
+};
+
+Project make_project(Halide::Type storage, const Values &statics);
+
+}  // namespace moa

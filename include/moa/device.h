@@ -1,0 +1,50 @@
+#pragma once
+
+#include "moa/export.h"
+#include "moa/tensor.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace moa {
+
+// Instruction sets that rows may require. The names are those of variants/targets.json.
+enum class CpuFeature : uint8_t { sse41,
+                                  avx,
+                                  avx2,
+                                  fma,
+                                  f16c,
+                                  avx512f,
+                                  avx512bw,
+                                  avx512cd,
+                                  avx512dq,
+                                  avx512vl,
+                                  avx512ifma,
+                                  avx512vbmi,
+                                  avx512vbmi2,
+                                  avx512vnni,
+                                  avx512bitalg,
+                                  avx512vpopcntdq,
+                                  avx512bf16,
+                                  count };
+
+MOA_EXPORT std::string_view name_of(CpuFeature feature);
+
+using CpuFeatures = uint64_t;  // bit f is set for the CpuFeature of value f
+
+constexpr CpuFeatures bit(CpuFeature feature) {
+    return CpuFeatures{1} << static_cast<int>(feature);
+}
+
+// What `select` knows of a machine. Made by hand in tests, by describe_host() elsewhere.
+struct DeviceDescription {
+    Device device;
+    std::string name;  // "AMD EPYC 9654"
+    CpuFeatures features = 0;
+    int cores = 1;  // that this process may use
+};
+
+MOA_EXPORT DeviceDescription describe_host();
+
+}  // namespace moa

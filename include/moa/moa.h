@@ -1,0 +1,15 @@
+#pragma once
+
+#include "moa/attention.h"
+#include "moa/coordinate_descent_router.h"
+#include "moa/device.h"
+#include "moa/feed_forward.h"
+#include "moa/local_attention.h"
+#include "moa/mixture_of_attention.h"
+#include "moa/plan.h"
+#include "moa/rows.h"
+#include "moa/safetensors.h"
+#include "moa/status.h"
+#include "moa/tensor.h"
+#include "moa/version.h"
+#include "moa/weights.h"

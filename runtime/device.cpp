@@ -1,0 +1,92 @@
+#include "moa/device.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <sched.h>
+#include <thread>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace moa {
+
+namespace {
+
+constexpr std::array<std::string_view, static_cast<size_t>(CpuFeature::count)> kFeatureNames{
+    "sse41", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512cd", "avx512dq",
+    "avx512vl", "avx512ifma", "avx512vbmi", "avx512vbmi2", "avx512vnni", "avx512bitalg", "avx512vpopcntdq", "avx512bf16"};
+
+int usable_cores() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        return std::max(CPU_COUNT(&set), 1);
+    }
+    return std::max(static_cast<int>(std::thread::hardware_concurrency()), 1);
+}
+
+#if defined(__x86_64__)
+// The compiler's builtins know whether the operating system saves the registers, too.
+CpuFeatures host_features() {
+    CpuFeatures features = 0;
+    const auto add = [&](bool has, CpuFeature feature) { features |= has ? bit(feature) : 0; };
+    __builtin_cpu_init();
+    add(__builtin_cpu_supports("sse4.1"), CpuFeature::sse41);
+    add(__builtin_cpu_supports("avx"), CpuFeature::avx);
+    add(__builtin_cpu_supports("avx2"), CpuFeature::avx2);
+    add(__builtin_cpu_supports("fma"), CpuFeature::fma);
+    add(__builtin_cpu_supports("f16c"), CpuFeature::f16c);
+    add(__builtin_cpu_supports("avx512f"), CpuFeature::avx512f);
+    add(__builtin_cpu_supports("avx512bw"), CpuFeature::avx512bw);
+    add(__builtin_cpu_supports("avx512cd"), CpuFeature::avx512cd);
+    add(__builtin_cpu_supports("avx512dq"), CpuFeature::avx512dq);
+    add(__builtin_cpu_supports("avx512vl"), CpuFeature::avx512vl);
+    add(__builtin_cpu_supports("avx512ifma"), CpuFeature::avx512ifma);
+    add(__builtin_cpu_supports("avx512vbmi"), CpuFeature::avx512vbmi);
+    add(__builtin_cpu_supports("avx512vbmi2"), CpuFeature::avx512vbmi2);
+    add(__builtin_cpu_supports("avx512vnni"), CpuFeature::avx512vnni);
+    add(__builtin_cpu_supports("avx512bitalg"), CpuFeature::avx512bitalg);
+    add(__builtin_cpu_supports("avx512vpopcntdq"), CpuFeature::avx512vpopcntdq);
+    add(__builtin_cpu_supports("avx512bf16"), CpuFeature::avx512bf16);
+    return features;
+}
+
+std::string host_name() {
+    std::array<unsigned, 12> words{};
+    unsigned highest = __get_cpuid_max(0x80000000U, nullptr);
+    if (highest < 0x80000004U) {
+        return "x86-64";
+    }
+    for (unsigned leaf = 0; leaf < 3; leaf++) {
+        __cpuid(0x80000002U + leaf, words[4 * leaf], words[4 * leaf + 1], words[4 * leaf + 2], words[4 * leaf + 3]);
+    }
+    std::array<char, sizeof words + 1> name{};
+    std::memcpy(name.data(), words.data(), sizeof words);
+    std::string result(name.data());
+    result.erase(result.find_last_not_of(' ') + 1);
+    return result.empty() ? "x86-64" : result;
+}
+#else
+CpuFeatures host_features() {
+    return 0;
+}
+std::string host_name() {
+    return "cpu";
+}
+#endif
+
+}  // namespace
+
+std::string_view name_of(CpuFeature feature) {
+    const auto index = static_cast<size_t>(feature);
+    return index < kFeatureNames.size() ? kFeatureNames[index] : "unknown";
+}
+
+DeviceDescription describe_host() {
+    static const CpuFeatures features = host_features();
+    static const std::string name = host_name();
+    return {Device{}, name, features, usable_cores()};
+}
+
+}  // namespace moa

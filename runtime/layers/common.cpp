@@ -1,0 +1,164 @@
+#include "runtime/layers/common.h"
+
+#include "runtime/bf16.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+namespace moa {
+
+namespace {
+
+float element(const TensorView &tensor, int64_t offset) {
+    return tensor.dtype == DType::bf16 ? bf16_to_f32(static_cast<const uint16_t *>(tensor.data)[offset]) : static_cast<const float *>(tensor.data)[offset];
+}
+
+std::vector<float> copy(const TensorView &tensor) {
+    std::vector<float> values(static_cast<size_t>(tensor.elements()));
+    std::array<int64_t, kMaxRank> at{};
+    for (float &value : values) {
+        int64_t offset = 0;
+        for (int axis = 0; axis < tensor.rank; axis++) {
+            offset += at[axis] * tensor.strides[axis];
+        }
+        value = element(tensor, offset);
+        for (int axis = tensor.rank - 1; axis >= 0 && ++at[axis] == tensor.shape[axis]; axis--) {
+            at[axis] = 0;
+        }
+    }
+    return values;
+}
+
+}  // namespace
+
+std::vector<float> WeightReader::take(const std::string &name, std::initializer_list<int64_t> shape) {
+    taken_.insert(name);
+    std::vector<int64_t> wanted(shape);
+    size_t elements = 1;
+    for (const int64_t extent : wanted) {
+        elements *= static_cast<size_t>(extent);
+    }
+    const auto found = weights_.find(name);
+    if (found == weights_.end()) {
+        if (status_.ok()) {
+            status_ = Status(Code::not_found, text("weight {} {} is missing", name, text_of(wanted)));
+        }
+        return std::vector<float>(elements);
+    }
+    const TensorView &tensor = found->second;
+    const bool same = std::vector<int64_t>(tensor.shape.begin(), tensor.shape.begin() + std::max(tensor.rank, 0)) == wanted;
+    if (!same || (tensor.dtype != DType::f32 && tensor.dtype != DType::bf16) || tensor.device.type != DeviceType::cpu) {
+        if (status_.ok()) {
+            status_ = invalid("weight {}: the layer wants f32 or bf16 {} on cpu, not {}", name, text_of(wanted), tensor.describe());
+        }
+        return std::vector<float>(elements);
+    }
+    return copy(tensor);
+}
+
+Status WeightReader::finish() const {
+    if (!status_.ok()) {
+        return status_;
+    }
+    for (const auto &[name, tensor] : weights_) {
+        if (taken_.count(name) == 0) {
+            return invalid("weight {} {} belongs to no part of this layer", name, tensor.describe());
+        }
+    }
+    return {};
+}
+
+Floats share(std::vector<float> values) {
+    return std::make_shared<const std::vector<float>>(std::move(values));
+}
+
+std::shared_ptr<const std::vector<int32_t>> ramp(int64_t count) {
+    // Sizes that no tensor has are refused with their tensor; here they must not throw.
+    std::vector<int32_t> values(static_cast<size_t>(std::clamp<int64_t>(count, 0, std::numeric_limits<int32_t>::max())));
+    std::iota(values.begin(), values.end(), 0);
+    return std::make_shared<const std::vector<int32_t>>(std::move(values));
+}
+
+void fold_gain(std::vector<float> &weights, const std::vector<float> &gain, int64_t in) {
+    for (size_t index = 0; index < weights.size(); index++) {
+        weights[index] *= gain[index % static_cast<size_t>(in)];
+    }
+}
+
+View broadcast(View view, std::initializer_list<int64_t> extents) {
+    view.rank = 0;
+    for (const int64_t extent : extents) {
+        view.axes[view.rank++] = {extent, 0};
+    }
+    return view;
+}
+
+namespace {
+
+View table_view(const Frame &f, Handle table, bool per_expert, int64_t first, int64_t count, int64_t batch) {
+    const View view = f[table];
+    return per_expert ? view.crop(2, first, count) : view.insert(2, {count, 0}).insert(3, {batch, 0});
+}
+
+// An output without axes of heads, or of experts, either: one each.
+View with_heads(const View &out) {
+    const View heads = out.rank < 5 ? out.insert(2, {1, 0}) : out;
+    return heads.rank < 5 ? heads.insert(3, {1, 0}) : heads;
+}
+
+ops::Project arguments_of(const Frame &f, const Product &p, int64_t first, int64_t count) {
+    const TokenSource &t = p.tokens;
+    ops::Project a;
+    a.x = t.per_expert ? f[t.x].pick(2, first) : f[t.x];
+    a.gather = static_cast<bool>(t.rows);
+    a.rows = a.gather ? f[t.rows].crop(1, first, count) : broadcast(ops::zero_i32(3), {t.count, count, p.batch});
+    a.norm = p.norm;
+    a.norm_dim = static_cast<int32_t>(a.x.extent(0));
+    a.stats = !t.stats ? broadcast(ops::zero_f32(3), {a.x.extent(1), 3, a.x.extent(2)}) : (t.per_expert ? f[t.stats].pick(2, first) : f[t.stats]);
+    a.activation = p.activation;
+    a.out = with_heads(f[p.out]).crop(3, first, count);
+    const int64_t width = a.out.extent(0);
+    if (p.rotary) {
+        a.cosines = table_view(f, p.rotary.cosines, p.rotary.per_expert, first, count, p.batch);
+        a.sines = table_view(f, p.rotary.sines, p.rotary.per_expert, first, count, p.batch);
+        const View positions = f[p.rotary.positions];
+        a.positions = positions.rank == 1 ? positions.insert(1, {count, 0}).insert(2, {p.batch, 0}) : positions.crop(1, first, count);
+        a.rotary_heads = static_cast<int32_t>(p.rotary_heads);
+    } else {
+        a.cosines = a.sines = broadcast(ops::zero_f32(4), {width, 1, count, p.batch});
+        a.positions = broadcast(ops::zero_i32(3), {t.count, count, p.batch});
+    }
+    a.scale_heads = static_cast<int32_t>(p.scale ? p.scale_heads : p.heads);
+    a.scale = p.scale ? f[p.scale].crop(2, first, count) : broadcast(ops::one_f32(4), {t.count, 1, count, p.batch});
+    return a;
+}
+
+}  // namespace
+
+void project(PlanBuilder &builder, const Product &product) {
+    const int64_t launches = product.tokens.per_expert ? product.experts : 1;
+    for (int64_t launch = 0; launch < launches; launch++) {
+        const int64_t first = launch;
+        const int64_t count = product.tokens.per_expert ? 1 : product.experts;
+        builder.project(
+            product.name, product.linear, [product, first, count](const Frame &f) { return arguments_of(f, product, first, count); }, first, count);
+    }
+}
+
+Handle row_statistics(PlanBuilder &builder, const std::string &name, Handle x, int64_t batch, int64_t length) {
+    const Handle stats = builder.temporary(DType::f32, {batch, 3, length});
+    builder.step(name, [=](const Frame &f) { return ops::RowStatistics{f[x], f[stats]}; });
+    return stats;
+}
+
+Rotary rotary_tables(PlanBuilder &builder, Handle angles, int64_t length, int64_t dim_head) {
+    Rotary rotary;
+    rotary.cosines = builder.temporary(DType::f32, {length, dim_head});
+    rotary.sines = builder.temporary(DType::f32, {length, dim_head});
+    builder.step("rotary table", [=](const Frame &f) { return ops::RotaryTable{f[angles], f[rotary.cosines], f[rotary.sines]}; });
+    return rotary;
+}
+
+}  // namespace moa

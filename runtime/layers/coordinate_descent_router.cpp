@@ -1,0 +1,163 @@
+#include "moa/coordinate_descent_router.h"
+
+#include "runtime/layers/routing.h"
+
+#include <cstring>
+#include <utility>
+
+namespace moa {
+
+struct CoordinateDescentRouter::Impl {
+    Config config;
+    Floats routing_tokens;  // [r, c]
+};
+
+CoordinateDescentRouter::CoordinateDescentRouter(std::shared_ptr<const Impl> impl)
+    : impl_(std::move(impl)) {
+}
+
+Result<CoordinateDescentRouter> CoordinateDescentRouter::create(const Config &config, const TensorMap &weights) {
+    if (config.dim < 1 || config.num_routing_tokens < 1) {
+        return invalid("CoordinateDescentRouter: dim {} and num_routing_tokens {} must be at least 1", config.dim, config.num_routing_tokens);
+    }
+    if (Status status = check_router_options(config); !status) {
+        return status;
+    }
+    WeightReader reader(weights);
+    auto impl = std::make_shared<Impl>();
+    impl->config = config;
+    if (!config.learned_routing_tokens) {
+        impl->routing_tokens = share(reader.take("routing_token", {config.num_routing_tokens, config.dim}));
+    }
+    if (Status status = reader.finish(); !status) {
+        return status;
+    }
+    return CoordinateDescentRouter(std::move(impl));
+}
+
+namespace {
+
+struct RouterOutputs {
+    Handle scores, tokens, mask_out;
+};
+
+// What a router returns when it has nothing to choose: everything, with scores of 1, repeated for every routing token.
+void return_all(PlanBuilder &builder, const RouterOutputs &out, Handle x, Handle mask, int64_t batch, int64_t routers, int64_t length) {
+    builder.host("return all scores", {out.scores}, [=](const Frame &f) {
+        for (int64_t b = 0; f.bound(out.scores) && b < batch; b++) {
+            for (int64_t r = 0; r < routers; r++) {
+                const View row = f[out.scores].pick(2, b).pick(1, r);
+                std::fill_n(static_cast<float *>(row.data), length, 1.f);
+            }
+        }
+        return Status();
+    });
+    const auto repeat = [&](Handle from, Handle to, int axis) {
+        builder.host("return all", {from, to}, [=](const Frame &f) {
+            for (int64_t r = 0; f.bound(to) && r < routers; r++) {
+                const View source = f[from], target = f[to].pick(axis, r);
+                const size_t row_bytes = static_cast<size_t>(source.extent(0)) * size_bytes(source.dtype);
+                const int64_t rows = source.rank == 3 ? source.extent(1) : 1;
+                for (int64_t b = 0; b < batch; b++) {
+                    for (int64_t n = 0; n < rows; n++) {
+                        const View from_row = source.rank == 3 ? source.pick(2, b).pick(1, n) : source.pick(1, b);
+                        const View to_row = source.rank == 3 ? target.pick(2, b).pick(1, n) : target.pick(1, b);
+                        std::memcpy(to_row.data, from_row.data, row_bytes);
+                    }
+                }
+            }
+            return Status();
+        });
+    };
+    repeat(x, out.tokens, 2);
+    if (mask) {
+        repeat(mask, out.mask_out, 1);
+    }
+}
+
+// Rows of x by flattened position.
+Status gather_tokens(const View &x, const View &rows, const View &out) {
+    const int64_t length = x.extent(1);
+    const size_t row_bytes = static_cast<size_t>(x.extent(0)) * size_bytes(x.dtype);
+    for (int64_t b = 0; b < rows.extent(2); b++) {
+        for (int64_t r = 0; r < rows.extent(1); r++) {
+            const View picked = rows.pick(2, b).pick(1, r), target = out.pick(3, b).pick(2, r);
+            for (int64_t k = 0; k < rows.extent(0); k++) {
+                const int64_t row = static_cast<const int32_t *>(picked.data)[k];
+                std::memcpy(target.pick(1, k).data, x.pick(2, row / length).pick(1, row % length).data, row_bytes);
+            }
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<Plan> CoordinateDescentRouter::plan(const Shapes &s, const PlanOptions &options) const {
+    const Config &c = impl_->config;
+    const int64_t B = s.batch, N = s.length, R = c.num_routing_tokens, D = c.dim;
+    if (s.num_tokens < 0) {
+        return invalid("CoordinateDescentRouter: num_tokens is {}", s.num_tokens);
+    }
+    PlanBuilder builder(options);
+    const bool routed = N > s.num_tokens;
+    int64_t k = N;
+    if (routed) {
+        const Result<Blocks> blocks = blocks_of(c, N, s.num_tokens);
+        if (!blocks.ok()) {
+            return blocks.status();
+        }
+        if (blocks->count > 1 && c.semantics == Semantics::reference) {
+            return Status(Code::unsupported, "semantics reference: the package fails when it routes more than one block");
+        }
+        k = blocks->count * blocks->k;
+    }
+    const Handle x = builder.input("x", builder.dtype(), {B, N, D});
+    const Handle mask = s.mask ? builder.input("mask", DType::boolean, {B, N}) : Handle{};
+    const Handle given = c.learned_routing_tokens ? builder.input("routing_tokens", DType::f32, {B, R, D}) : Handle{};
+    RouterOutputs out{builder.output("scores", DType::f32, {B, R, k}, true), builder.output("tokens", builder.dtype(), {B, R, k, D}, true), {}};
+    if (s.mask) {
+        out.mask_out = builder.output("mask_out", DType::boolean, {B, R, k}, true);
+    }
+    if (!routed) {
+        return_all(builder, out, x, mask, B, R, N);
+        return builder.finish();
+    }
+    RoutingRequest request{.name = "select tokens", .options = c, .batch = B, .length = N, .routers = R, .k = s.num_tokens, .mask = mask};
+    const Handle indices = builder.output("indices", DType::i64, {B, R, k}, true);
+    const Handle similarities = builder.output("similarities", DType::f32, {B, R, N}, true);
+    request.imposed = s.impose ? builder.input("imposed_indices", DType::i64, {B, R, k}) : Handle{};
+    request.similarities = builder.temporary(DType::f32, {B, R, N});
+    const Handle tokens = given ? given : builder.constant(impl_->routing_tokens, {R, D});
+    const Handle stats = builder.temporary(DType::f32, {B, 3, N});
+    const float cosine = c.cosine_sim_routing ? static_cast<float>(c.cosine_sim_scale) : 0.f;
+    builder.step("router scores", [=, scores = request.similarities](const Frame &f) {
+        return ops::RouterScores{f[x], given ? f[tokens] : f[tokens].insert(2, {B, 0}), cosine, f[scores], f[stats]};
+    });
+    request.source_div = c.semantics == Semantics::reference ? R : 1;
+    request.rank_order = true;
+    request.soft_scores = s.soft_scores;
+    const Routing routing = route(builder, request);
+    write_indices(builder, routing.indices, indices);
+    write_copy(builder, request.similarities, similarities);
+    write_copy(builder, routing.scores, out.scores);
+    if (routing.soft_scores) {
+        write_copy(builder, routing.soft_scores, builder.output("soft_scores", DType::f32, {B, R, N}, true));
+    }
+    builder.host("gather tokens", {x, routing.rows, out.tokens}, [=](const Frame &f) {
+        return f.bound(out.tokens) ? gather_tokens(f[x], f[routing.rows], f[out.tokens]) : Status();
+    });
+    if (s.mask) {
+        builder.host("write mask", {routing.valid, out.mask_out}, [=](const Frame &f) {
+            for (int64_t b = 0; f.bound(out.mask_out) && b < B; b++) {
+                for (int64_t r = 0; r < R; r++) {
+                    std::memcpy(f[out.mask_out].pick(2, b).pick(1, r).data, f[routing.valid].pick(2, b).pick(1, r).data, static_cast<size_t>(k));
+                }
+            }
+            return Status();
+        });
+    }
+    return builder.finish();
+}
+
+}  // namespace moa

@@ -1,0 +1,98 @@
+#include "moa/feed_forward.h"
+
+#include "runtime/layers/common.h"
+
+#include <utility>
+
+namespace moa {
+
+struct FeedForward::Impl {
+    Config config;
+    std::shared_ptr<const PreparedLinear> widen, narrow;
+};
+
+FeedForward::FeedForward(std::shared_ptr<const Impl> impl)
+    : impl_(std::move(impl)) {
+}
+
+Result<FeedForward> FeedForward::create(const Config &config, const TensorMap &weights) {
+    const int64_t dim = config.dim, hidden = config.hidden;
+    if (dim < 1 || hidden < 1) {
+        return invalid("FeedForward: dim {} and hidden {} must be at least 1", dim, hidden);
+    }
+    WeightReader reader(weights);
+    std::vector<float> first = reader.take("1.weight", {hidden, dim}), second = reader.take("3.weight", {dim, hidden});
+    fold_gain(first, reader.take("0.gamma", {dim}), dim);
+    auto impl = std::make_shared<Impl>();
+    impl->config = config;
+    impl->widen = std::make_shared<PreparedLinear>(1, hidden, dim, std::move(first), reader.take("1.bias", {hidden}));
+    impl->narrow = std::make_shared<PreparedLinear>(1, dim, hidden, std::move(second), reader.take("3.bias", {dim}));
+    if (Status status = reader.finish(); !status) {
+        return status;
+    }
+    return FeedForward(std::move(impl));
+}
+
+Result<Plan> FeedForward::plan(int64_t batch, int64_t length, const PlanOptions &options) const {
+    const Config &c = impl_->config;
+    PlanBuilder builder(options);
+    const Handle x = builder.input("x", builder.dtype(), {batch, length, c.dim});
+    const Handle out = builder.output("out", builder.dtype(), {batch, length, c.dim});
+    Product widen{.name = "widen", .linear = impl_->widen, .batch = batch};
+    widen.tokens = {.x = x, .stats = row_statistics(builder, "row statistics", x, batch, length), .count = length};
+    widen.norm = ops::Norm::rms;
+    widen.activation = ops::Activation::gelu;
+    const Handle hidden = builder.temporary(builder.dtype(), {batch, length, c.hidden});
+    widen.out = builder.reshape(hidden, {batch, 1, length, c.hidden});
+    project(builder, widen);
+    Product narrow{.name = "narrow", .linear = impl_->narrow, .batch = batch};
+    narrow.tokens = {.x = hidden, .count = length};
+    narrow.out = out;
+    project(builder, narrow);
+    return builder.finish();
+}
+
+struct Linear::Impl {
+    Config config;
+    std::shared_ptr<const PreparedLinear> product;
+};
+
+Linear::Linear(std::shared_ptr<const Impl> impl)
+    : impl_(std::move(impl)) {
+}
+
+Result<Linear> Linear::create(const Config &config, const TensorMap &weights) {
+    const int64_t in = config.dim_in, out = config.dim_out;
+    if (in < 1 || out < 1) {
+        return invalid("Linear: dim_in {} and dim_out {} must be at least 1", in, out);
+    }
+    WeightReader reader(weights);
+    std::vector<float> weight = reader.take("weight", {out, in});
+    if (config.rms_norm) {
+        fold_gain(weight, reader.take("gamma", {in}), in);
+    }
+    auto impl = std::make_shared<Impl>();
+    impl->config = config;
+    impl->product = std::make_shared<PreparedLinear>(1, out, in, std::move(weight), config.bias ? reader.take("bias", {out}) : std::vector<float>());
+    if (Status status = reader.finish(); !status) {
+        return status;
+    }
+    return Linear(std::move(impl));
+}
+
+Result<Plan> Linear::plan(int64_t batch, int64_t length, const PlanOptions &options) const {
+    const Config &c = impl_->config;
+    PlanBuilder builder(options);
+    const Handle x = builder.input("x", builder.dtype(), {batch, length, c.dim_in});
+    Product product{.name = "product", .linear = impl_->product, .batch = batch};
+    product.out = builder.output("out", builder.dtype(), {batch, length, c.dim_out});
+    product.tokens = {.x = x, .count = length};
+    if (c.rms_norm) {
+        product.tokens.stats = row_statistics(builder, "row statistics", x, batch, length);
+        product.norm = ops::Norm::rms;
+    }
+    project(builder, product);
+    return builder.finish();
+}
+
+}  // namespace moa

@@ -1,0 +1,196 @@
+#include "runtime/layers/local_core.h"
+
+#include <cmath>
+#include <utility>
+
+namespace moa {
+
+Result<LocalWindows> windows_of(const LocalAttentionOptions &o, int64_t dim_head) {
+    LocalWindows w;
+    w.window = o.window_size;
+    w.causal = o.causal;
+    w.look_backward = o.look_backward;
+    w.look_forward = o.look_forward.value_or(o.causal ? 0 : 1);
+    w.exact = o.exact_windowsize;
+    w.shared_qk = o.shared_qk;
+    w.dim_head = dim_head;
+    w.scale = o.scale.value_or(1 / std::sqrt(static_cast<double>(dim_head)));
+    w.use_xpos = o.use_xpos;
+    w.xpos_scale_base = o.xpos_scale_base.value_or(static_cast<double>(o.window_size / 2));
+    if (w.window < 1 || w.window > (INT64_C(1) << 20)) {
+        return invalid("window_size is {}, must be 1 to 2^20", w.window);
+    }
+    if (w.look_backward < 0 || w.look_forward < 0 || w.look_backward > 64 || w.look_forward > 64) {
+        return invalid("look_backward {} and look_forward {} must be 0 to 64", w.look_backward, w.look_forward);
+    }
+    if (w.causal && w.look_forward > 0) {
+        return invalid("causal attention cannot look_forward {} windows", w.look_forward);
+    }
+    if (w.use_xpos && w.xpos_scale_base == 0) {
+        return invalid("xpos_scale_base is 0 (half of window_size {}): give one", w.window);
+    }
+    return w;
+}
+
+namespace {
+
+struct SlotTables {
+    std::vector<float> q_cos, q_sin, k_cos, k_sin;  // [slots, d]
+};
+
+// Slot t turns channel pair j by t * inv_freq[j]; xpos scales it by zeta_j ^ ((t - slots / 2) / base), keys by the inverse.
+SlotTables slot_tables(const LocalWindows &w) {
+    const int64_t slots = w.slots(), d = w.dim_head, half = d / 2;
+    const size_t size = static_cast<size_t>(slots * d);
+    const float scale = static_cast<float>(w.scale);
+    SlotTables tables{std::vector<float>(size, scale), std::vector<float>(size, 0.f), std::vector<float>(size, 1.f), std::vector<float>(size, 0.f)};
+    if (w.inv_freq.empty()) {
+        return tables;
+    }
+    for (int64_t t = 0; t < slots; t++) {
+        for (int64_t c = 0; c < d; c++) {
+            const int64_t j = c % half;
+            const double angle = static_cast<double>(t) * static_cast<double>(w.inv_freq[j]);
+            double power = 1;
+            if (w.use_xpos) {
+                const float width = static_cast<float>(d);
+                const float zeta = (static_cast<float>(2 * j) + 0.4f * width) / (1.4f * width);
+                power = std::pow(static_cast<double>(zeta), static_cast<double>(t - slots / 2) / w.xpos_scale_base);
+            }
+            const size_t at = static_cast<size_t>(t * d + c);
+            tables.q_cos[at] = static_cast<float>(std::cos(angle) * power * w.scale);
+            tables.q_sin[at] = static_cast<float>(std::sin(angle) * power * w.scale);
+            tables.k_cos[at] = static_cast<float>(std::cos(angle) / power);
+            tables.k_sin[at] = static_cast<float>(std::sin(angle) / power);
+        }
+    }
+    return tables;
+}
+
+}  // namespace
+
+void local_attention(PlanBuilder &builder, const LocalWindows &w, const LocalRequest &r) {
+    SlotTables tables = slot_tables(w);
+    const int64_t d = w.dim_head, slots = w.slots(), B = r.batch, H = r.heads, N = r.length;
+    const Handle q_cos = builder.constant(share(std::move(tables.q_cos)), {slots, d}), q_sin = builder.constant(share(std::move(tables.q_sin)), {slots, d});
+    const Handle k_cos = builder.constant(share(std::move(tables.k_cos)), {slots, d}), k_sin = builder.constant(share(std::move(tables.k_sin)), {slots, d});
+    const std::vector<float> ones(static_cast<size_t>(d), 1.f);
+    const Handle q_gain = builder.constant(share(w.q_gain.empty() ? ones : w.q_gain), {d});
+    const Handle k_gain = builder.constant(share(w.k_gain.empty() ? ones : w.k_gain), {d});
+    const LocalWindows windows = w;
+    const DType dtype = builder.dtype();
+    builder.step("local attention", [=](const Frame &f) {
+        ops::LocalAttention a;
+        a.q = r.q(f);
+        a.k = r.k(f);
+        a.v = r.v(f);
+        a.mask = r.mask ? f[r.mask] : broadcast(ops::one_u8(2), {N, B});
+        a.q_cos = f[q_cos];
+        a.q_sin = f[q_sin];
+        a.k_cos = f[k_cos];
+        a.k_sin = f[k_sin];
+        a.q_gain = f[q_gain];
+        a.k_gain = f[k_gain];
+        a.bias = r.bias ? f[r.bias] : broadcast(ops::zero_f32(3), {slots, windows.window, H});
+        a.gate = r.gate ? f[r.gate] : broadcast(ops::zero_of(dtype, 3), {H, N, B});
+        a.window = static_cast<int32_t>(windows.window);
+        a.look_backward = static_cast<int32_t>(windows.look_backward);
+        a.look_forward = static_cast<int32_t>(windows.look_forward);
+        a.causal = windows.causal;
+        a.exact = windows.exact;
+        a.shared_qk = windows.shared_qk;
+        a.normalize_q = windows.normalize_q;
+        a.normalize_k = windows.normalize_k;
+        a.has_bias = static_cast<bool>(r.bias);
+        a.has_gate = static_cast<bool>(r.gate);
+        a.has_mask = static_cast<bool>(r.mask);
+        a.out = r.out(f);
+        return a;
+    });
+}
+
+Result<LocalCore> read_local_core(const LocalMHA::Config &c, WeightReader &weights, const std::string &prefix) {
+    if (c.dim < 1 || c.dim_head < 1 || c.heads < 1) {
+        return invalid("LocalMHA: dim {}, dim_head {}, heads {} must be at least 1", c.dim, c.dim_head, c.heads);
+    }
+    LocalAttentionOptions options = c;
+    if (c.qk_rmsnorm) {
+        options.scale = c.qk_scale;
+    }
+    Result<LocalWindows> windows = windows_of(options, c.dim_head);
+    if (!windows.ok()) {
+        return windows.status();
+    }
+    LocalCore core{.dim = c.dim, .dim_head = c.dim_head, .heads = c.heads, .prenorm = c.prenorm, .gated = c.gate_values_per_head, .windows = *windows};
+    const int64_t inner = c.heads * c.dim_head, dim = c.dim;
+    if (c.use_rotary_pos_emb) {
+        if (c.dim_head % 2 != 0) {
+            return invalid("LocalMHA: rotary positions need an even dim_head, not {}", c.dim_head);
+        }
+        core.windows.inv_freq = weights.take(prefix + "attn_fn.rel_pos.inv_freq", {c.dim_head / 2});
+    }
+    if (c.qk_rmsnorm) {
+        core.windows.normalize_q = core.windows.normalize_k = true;
+        core.windows.q_gain = weights.take(prefix + "q_scale", {c.dim_head});
+        core.windows.k_gain = weights.take(prefix + "k_scale", {c.dim_head});
+    }
+    // A product of the layer norm's output: the gain goes into the weights, the offset's product into the bias.
+    const auto linear = [&](std::vector<float> w, std::vector<float> bias, int64_t out, const std::vector<float> &gain, const std::vector<float> &offset) {
+        bias.resize(static_cast<size_t>(out), 0.f);
+        for (int64_t o = 0; o < out && !offset.empty(); o++) {
+            double sum = bias[o];
+            for (int64_t i = 0; i < dim; i++) {
+                sum += static_cast<double>(w[o * dim + i]) * offset[i];
+            }
+            bias[o] = static_cast<float>(sum);
+        }
+        if (!gain.empty()) {
+            fold_gain(w, gain, dim);
+        }
+        return std::make_shared<const PreparedLinear>(1, out, dim, std::move(w), std::move(bias));
+    };
+    std::vector<float> gain, offset;
+    if (c.prenorm) {
+        gain = weights.take(prefix + "norm.weight", {dim});
+        offset = weights.take(prefix + "norm.bias", {dim});
+    }
+    core.to_qkv = linear(weights.take(prefix + "to_qkv.weight", {3 * inner, dim}), {}, 3 * inner, gain, offset);
+    if (c.gate_values_per_head) {
+        core.to_gate = linear(weights.take(prefix + "to_v_gate.0.weight", {c.heads, dim}), weights.take(prefix + "to_v_gate.0.bias", {c.heads}), c.heads, gain, offset);
+    }
+    core.to_out = std::make_shared<const PreparedLinear>(1, dim, inner, weights.take(prefix + "to_out.weight", {dim, inner}));
+    return core;
+}
+
+void attend_locally(PlanBuilder &builder, const LocalCore &core, const LocalCoreRequest &r) {
+    const int64_t B = r.batch, N = r.length, H = core.heads, d = core.dim_head;
+    Product qkv{.name = "project local queries, keys and values", .linear = core.to_qkv, .batch = B, .heads = 3 * H};
+    qkv.tokens = {.x = r.x, .stats = r.stats, .count = N};
+    qkv.norm = core.prenorm ? ops::Norm::layer : ops::Norm::none;
+    qkv.out = builder.temporary(builder.dtype(), {B, 1, 3 * H, N, d});
+    project(builder, qkv);
+    const auto part = [out = qkv.out, H](int64_t index) {
+        return [=](const Frame &f) { return f[out].pick(3, 0).crop(2, index * H, H); };
+    };
+    LocalRequest local{.batch = B, .heads = H, .length = N, .q = part(0), .k = part(1), .v = part(2), .mask = r.mask, .bias = r.bias};
+    if (core.gated) {
+        Product gate = qkv;
+        gate.name = "project gates";
+        gate.linear = core.to_gate;
+        gate.heads = 1;
+        const Handle memory = builder.temporary(builder.dtype(), {B, N, H});
+        gate.out = builder.reshape(memory, {B, 1, N, H});
+        project(builder, gate);
+        local.gate = memory;
+    }
+    const Handle mixed = builder.temporary(builder.dtype(), {B, N, H, d});
+    local.out = [mixed](const Frame &f) { return f[mixed].swap(1, 2); };
+    local_attention(builder, core.windows, local);
+
+    Product out{.name = "project local outputs", .linear = core.to_out, .batch = B, .heads = 1};
+    out.tokens = {.x = builder.reshape(mixed, {B, N, H * d}), .count = N};
+    out.out = r.out;
+    project(builder, out);
+}
+
+}  // namespace moa

@@ -1,0 +1,103 @@
+#include "runtime/ops.h"
+
+namespace moa::ops {
+
+Problem problem(const RouterScores &a) {
+    return {"router_scores", a.x.dtype, {{"positions", a.x.extent(1)}, {"dim_in", a.x.extent(0)}, {"routers", a.tokens.extent(1)}}};
+}
+Problem problem(const RowStatistics &a) {
+    return {"row_statistics", a.x.dtype, {{"positions", a.x.extent(1)}, {"dim_in", a.x.extent(0)}}};
+}
+Problem problem(const CoordinateDescent &a) {
+    return {"coordinate_descent", DType::f32, {{"positions", a.scores.extent(0)}, {"iterations", a.eps.extent(0) - 1}}};
+}
+Problem problem(const CoordinateDescentStep &a) {
+    return {"coordinate_descent_step", DType::f32, {{"positions", a.scores.extent(0)}}};
+}
+Problem problem(const CoordinateDescentFinish &a) {
+    return {"coordinate_descent_finish", DType::f32, {{"positions", a.scores.extent(0)}}};
+}
+Problem problem(const SelectTokens &a, bool rank_order) {
+    return {"select_tokens", DType::f32, {{"positions", a.scores.extent(0)}, {"selected", a.k}, {"rank", rank_order ? 1 : 0}}};
+}
+Problem problem(const RouteSlots &a) {
+    return {"route_slots", DType::f32, {{"positions", a.mask.extent(0)}, {"selected", a.indices.extent(0)}}};
+}
+Problem problem(const Project &a) {
+    const int64_t d = a.out.extent(0), h = a.out.extent(2);
+    const bool plain = d % 32 == 0 && a.rotary_heads == 0 && a.activation == Activation::none;  // panels are 8, 16 or 32 wide
+    return {"project", a.x.dtype, {{"rows", a.out.extent(1)}, {"dim_in", a.x.extent(0)}, {"dim_out", d * h}, {"head_dim", d}, {"heads", h}, {"plain", plain ? 1 : 0}, {"rotary", a.rotary_heads > 0 ? 1 : 0}}};
+}
+Problem problem(const Attention &a) {
+    return {"attention", a.q.dtype, {{"queries", a.q.extent(1)}, {"keys", a.k.extent(1)}, {"head_dim", a.q.extent(0)}, {"heads", a.q.extent(2)}}};
+}
+Problem problem(const LocalAttention &a) {
+    const bool plain = !a.has_bias && !a.has_gate && !a.shared_qk && !a.normalize_q && !a.normalize_k;
+    return {"local_attention", a.q.dtype, {{"positions", a.q.extent(1)}, {"window", a.window}, {"slots", slots_of(a)}, {"head_dim", a.q.extent(0)}, {"heads", a.q.extent(2)}, {"plain", plain ? 1 : 0}}};
+}
+Problem problem(const Combine &a) {
+    return {"combine", a.out.dtype, {{"positions", a.out.extent(1)}, {"dim_out", a.out.extent(0)}, {"experts", a.a.extent(2)}}};
+}
+Problem problem(const RotaryTable &a) {
+    return {"rotary_table", DType::f32, {{"positions", a.angles.extent(1)}, {"head_dim", a.angles.extent(0)}}};
+}
+
+namespace {
+
+// What a thread's arena must hold for blocks of so many bytes, and what is lost to its own alignment.
+size_t arena(std::initializer_list<int64_t> blocks) {
+    size_t bytes = 2 * Run::kBlockAlignment;
+    for (const int64_t block : blocks) {
+        bytes += Run::block_bytes(static_cast<size_t>(block));
+    }
+    return bytes;
+}
+
+// Rows of schedule "reference" use the heap, not the arenas.
+bool on_heap(const Row &row) {
+    return row.schedule == "reference";
+}
+
+// Kernels round the lengths of what they keep up to whole vectors, or whole chunks of 64.
+int64_t padded(int64_t elements) {
+    return elements + 64;
+}
+
+}  // namespace
+
+size_t scratch_bytes(const Row & /*row*/, const RouterScores & /*a*/) {
+    return 0;
+}
+size_t scratch_bytes(const Row & /*row*/, const RowStatistics & /*a*/) {
+    return 0;
+}
+// The masked row, which every iteration reads.
+size_t scratch_bytes(const Row &row, const CoordinateDescent &a) {
+    return on_heap(row) ? 0 : arena({4 * padded(a.scores.extent(0))});
+}
+size_t scratch_bytes(const Row & /*row*/, const CoordinateDescentStep & /*a*/) {
+    return 0;
+}
+size_t scratch_bytes(const Row & /*row*/, const CoordinateDescentFinish & /*a*/) {
+    return 0;
+}
+// Ordered keys and both halves of them, what is taken of every 32 positions, the first slot of every 8, what is selected,
+// and (in rank order) four passes of a counting sort.
+size_t scratch_bytes(const Row &row, const SelectTokens &a) {
+    if (on_heap(row)) {
+        return 0;
+    }
+    const int64_t n = a.scores.extent(0), halves = 2 * padded(n), sorted = 4 * padded(256 + a.k);
+    return arena({4 * padded(n), halves, halves, 4 * padded(n / 32), 4 * padded(n / 8), 4 * padded(a.k), sorted, sorted, sorted, sorted});
+}
+size_t scratch_bytes(const Row & /*row*/, const RouteSlots & /*a*/) {
+    return 0;
+}
+size_t scratch_bytes(const Row & /*row*/, const Combine & /*a*/) {
+    return 0;
+}
+size_t scratch_bytes(const Row & /*row*/, const RotaryTable & /*a*/) {
+    return 0;
+}
+
+}  // namespace moa::ops

@@ -1,0 +1,67 @@
+#include "runtime/packing.h"
+
+#include "runtime/bf16.h"
+
+#include <algorithm>
+
+namespace moa {
+
+namespace {
+
+struct Panels {
+    Panels(const PanelFormat &format, int64_t out, int64_t in)
+        : width(static_cast<int64_t>(format.panel) * format.pair),
+          groups((in + format.pair - 1) / format.pair), count((out + format.panel - 1) / format.panel) {
+    }
+
+    int64_t elements() const {
+        return width * groups * count;
+    }
+
+    int64_t width, groups, count;
+};
+
+template<class T, class Convert>
+void pack(const PanelFormat &format, const float *weights, int64_t out, int64_t in, int64_t experts,
+          T *packed, Convert convert) {
+    const Panels panels(format, out, in);
+    for (int64_t row = 0; row < experts * panels.count; row++) {
+        const int64_t expert = row / panels.count, first = row % panels.count * format.panel;
+        T *panel = packed + row * panels.width * panels.groups;
+        std::fill_n(panel, panels.width * panels.groups, T{});
+        for (int64_t o = 0; o < std::min<int64_t>(format.panel, out - first); o++) {
+            const float *from = weights + (expert * out + first + o) * in;
+            for (int64_t c = 0; c < in; c++) {
+                panel[c / format.pair * panels.width + o * format.pair + c % format.pair] = convert(from[c]);
+            }
+        }
+    }
+}
+
+} // namespace
+
+PanelFormat format_of(const Row &row) {
+    const int pair = row.knob("pair", 1);
+    return {.panel = row.knob("panel", 8), .pair = pair, .dtype = pair == 1 ? DType::f32 : DType::bf16};
+}
+
+size_t packed_bytes(const PanelFormat &format, int64_t out, int64_t in, int64_t experts) {
+    return static_cast<size_t>(Panels(format, out, in).elements() * experts) * size_bytes(format.dtype);
+}
+
+View packed_view(const PanelFormat &format, void *packed, int64_t out, int64_t in, int64_t experts) {
+    const Panels panels(format, out, in);
+    return View::dense(packed, format.dtype, {panels.width, panels.groups, panels.count, experts});
+}
+
+void pack_panels(const PanelFormat &format, const float *weights, int64_t out, int64_t in, int64_t experts,
+                 void *packed) {
+    if (format.dtype == DType::bf16) {
+        pack(format, weights, out, in, experts, static_cast<uint16_t *>(packed), f32_to_bf16);
+    } else {
+        pack(format, weights, out, in, experts, static_cast<float *>(packed),
+             [](float weight) { return weight; });
+    }
+}
+
+} // namespace moa

@@ -1,0 +1,30 @@
+#pragma once
+
+#include "moa/rows.h"
+#include "runtime/view.h"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace moa {
+
+// How a row of `project` wants its weights: panels of `panel` output channels, zero padded, input channels interleaved
+// in groups of `pair` (2 for rows that multiply pairs of bf16), panels in f32 or bf16.
+struct PanelFormat {
+    int panel = 16;
+    int pair = 1;
+    DType dtype = DType::f32;
+
+    friend auto operator<=>(const PanelFormat &, const PanelFormat &) = default;
+};
+
+PanelFormat format_of(const Row &row);
+size_t packed_bytes(const PanelFormat &format, int64_t out, int64_t in, int64_t experts);
+
+// The kernel's view of packed panels, experts outermost.
+View packed_view(const PanelFormat &format, void *packed, int64_t out, int64_t in, int64_t experts);
+
+// weights: row-major [experts, out, in]; bf16 panels are rounded to nearest even.
+void pack_panels(const PanelFormat &format, const float *weights, int64_t out, int64_t in, int64_t experts, void *packed);
+
+}  // namespace moa

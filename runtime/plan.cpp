@@ -1,0 +1,187 @@
+#include "moa/plan.h"
+
+#include "runtime/plan_builder.h"
+#include "runtime/text.h"
+
+#include <array>
+#include <new>
+
+namespace moa {
+
+namespace {
+
+constexpr size_t kMaxArguments = 24;
+
+struct Span {
+    const std::byte *begin = nullptr;
+    const std::byte *end = nullptr;
+
+    bool meets(const Span &other) const {
+        return begin < other.end && other.begin < end;
+    }
+};
+
+Span memory_of(const TensorView &tensor) {
+    int64_t last = 0;
+    for (int axis = 0; axis < tensor.rank; axis++) {
+        if (tensor.shape[axis] == 0) {
+            return {};
+        }
+        last += (tensor.shape[axis] - 1) * tensor.strides[axis];
+    }
+    const auto *begin = static_cast<const std::byte *>(tensor.data);
+    return {begin, begin + static_cast<size_t>(last + 1) * size_bytes(tensor.dtype)};
+}
+
+bool is_mask(DType dtype) {
+    return dtype == DType::boolean || dtype == DType::u8;
+}
+
+Status check_layout(const Plan::Argument &wanted, const TensorView &given) {
+    int64_t span = 0;
+    for (int axis = 0; axis < given.rank; axis++) {
+        const int64_t stride = given.strides[axis];
+        if (stride < 0) {
+            return invalid("{}: stride {} of axis {} is negative", wanted.name, stride, axis);
+        }
+        if (wanted.output && stride == 0 && given.shape[axis] > 1) {
+            return invalid("{}: an output's axis {} of size {} has stride 0", wanted.name, axis, given.shape[axis]);
+        }
+        if (given.shape[axis] > 1) {
+            const int64_t limit = INT64_C(0x7fffffff);
+            if (stride > limit || span + (given.shape[axis] - 1) * stride > limit) {
+                return invalid("{}: {} spans more than 2^31 elements, which no kernel indexes", wanted.name, given.describe());
+            }
+            span += (given.shape[axis] - 1) * stride;
+        }
+    }
+    const int inner = given.rank - 1;
+    if (given.shape[inner] > 1 && given.strides[inner] != 1 && !(given.strides[inner] == 0 && !wanted.output && is_mask(wanted.dtype))) {
+        return invalid("{}: the innermost stride is {}, must be 1", wanted.name, given.strides[inner]);
+    }
+    if (reinterpret_cast<uintptr_t>(given.data) % size_bytes(given.dtype) != 0) {
+        return invalid("{}: its address is not aligned to {} bytes", wanted.name, size_bytes(given.dtype));
+    }
+    return {};
+}
+
+Status check_argument(const Plan::Argument &wanted, const TensorView &given) {
+    const bool same_dtype = given.dtype == wanted.dtype || (is_mask(given.dtype) && is_mask(wanted.dtype));
+    bool same_shape = given.rank == static_cast<int>(wanted.shape.size());
+    for (int axis = 0; same_shape && axis < given.rank; axis++) {
+        same_shape = given.shape[axis] == wanted.shape[axis];
+    }
+    if (!same_dtype || !same_shape || given.device.type != DeviceType::cpu) {
+        return invalid("{}: the plan wants {} {} on cpu, not {}", wanted.name, name_of(wanted.dtype), text_of(wanted.shape),
+                       given.describe());
+    }
+    if (given.elements() == 0) {
+        return {};
+    }
+    if (given.data == nullptr) {
+        return invalid("{}: no memory (null data)", wanted.name);
+    }
+    return check_layout(wanted, given);
+}
+
+Status check_overlap(const std::vector<Plan::Argument> &arguments, const std::array<TensorView, kMaxArguments> &bound) {
+    for (size_t i = 0; i < arguments.size(); i++) {
+        for (size_t j = 0; j < arguments.size() && arguments[i].output; j++) {
+            if (i != j && bound[i].data != nullptr && bound[j].data != nullptr && memory_of(bound[i]).meets(memory_of(bound[j]))) {
+                return invalid("output {} overlaps {}", arguments[i].name, arguments[j].name);
+            }
+        }
+    }
+    return {};
+}
+
+Status bind(const PlanImpl &plan, std::span<const NamedTensor> tensors, std::array<TensorView, kMaxArguments> &bound) {
+    std::array<bool, kMaxArguments> seen{};
+    for (const NamedTensor &given : tensors) {
+        size_t index = 0;
+        while (index < plan.arguments.size() && plan.arguments[index].name != given.name) {
+            index++;
+        }
+        if (index == plan.arguments.size()) {
+            return invalid("the plan has no argument named {}", given.name);
+        }
+        if (seen[index]) {
+            return invalid("{} is given twice", given.name);
+        }
+        seen[index] = true;
+        if (Status status = check_argument(plan.arguments[index], given.tensor); !status) {
+            return status;
+        }
+        bound[index] = given.tensor;
+    }
+    for (size_t index = 0; index < plan.arguments.size(); index++) {
+        if (!seen[index] && !plan.arguments[index].optional) {
+            return invalid("{} is missing: the plan wants {} {}", plan.arguments[index].name,
+                           name_of(plan.arguments[index].dtype), text_of(plan.arguments[index].shape));
+        }
+    }
+    return check_overlap(plan.arguments, bound);
+}
+
+}  // namespace
+
+Plan::Plan(std::shared_ptr<const PlanImpl> impl)
+    : impl_(std::move(impl)) {
+}
+
+size_t Plan::workspace_bytes() const {
+    return impl_->temporary_bytes + impl_->scratch_bytes;
+}
+
+const std::vector<Plan::Argument> &Plan::arguments() const {
+    return impl_->arguments;
+}
+
+const std::vector<Plan::Step> &Plan::steps() const {
+    return impl_->steps;
+}
+
+Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> workspace) const {
+    return run(tensors, workspace, Observer());
+}
+
+Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> workspace, const Observer &observer) const {
+    const PlanImpl &plan = *impl_;
+    std::array<TensorView, kMaxArguments> bound{};
+    if (plan.arguments.size() > kMaxArguments) {
+        return {Code::internal, "a plan with too many arguments"};
+    }
+    if (Status status = bind(plan, tensors, bound); !status) {
+        return status;
+    }
+    if (workspace.size() < workspace_bytes()) {
+        return invalid("the workspace has {} bytes, the plan needs {}", workspace.size(), workspace_bytes());
+    }
+    if (reinterpret_cast<uintptr_t>(workspace.data()) % kWorkspaceAlignment != 0) {
+        return invalid("the workspace is not aligned to {} bytes", kWorkspaceAlignment);
+    }
+    Run run(plan.threads, workspace.subspan(plan.temporary_bytes, plan.scratch_bytes));
+    const Frame frame(plan, &run, workspace.data(), bound.data(), nullptr);
+    for (size_t step = 0; step < plan.actions.size(); step++) {
+        if (Status status = plan.actions[step](frame); !status) {
+            return {status.code(), text("{}: {}", plan.steps[step].name, status.message())};
+        }
+        if (observer) {
+            observer(step);
+        }
+    }
+    return {};
+}
+
+Status Plan::run(std::span<const NamedTensor> tensors) const {
+    const size_t bytes = workspace_bytes();
+    void *memory = ::operator new(bytes, std::align_val_t{kWorkspaceAlignment}, std::nothrow);
+    if (memory == nullptr) {
+        return {Code::out_of_memory, text("no memory for a workspace of {} bytes", bytes)};
+    }
+    Status status = run(tensors, {static_cast<std::byte *>(memory), bytes});
+    ::operator delete(memory, std::align_val_t{kWorkspaceAlignment});
+    return status;
+}
+
+}  // namespace moa

@@ -1,0 +1,255 @@
+#include "runtime/plan_builder.h"
+
+#include "runtime/text.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace moa {
+
+namespace {
+
+size_t rounded(size_t bytes) {
+    return (bytes + Plan::kWorkspaceAlignment - 1) / Plan::kWorkspaceAlignment * Plan::kWorkspaceAlignment;
+}
+
+View dense_view(void *data, DType dtype, const std::vector<int64_t> &shape) {
+    return View::of(TensorView(data, dtype, std::span<const int64_t>(shape)));
+}
+
+int64_t product(const std::vector<int64_t> &shape) {
+    int64_t elements = 1;
+    for (const int64_t extent : shape) {
+        if (extent != 0 && elements > std::numeric_limits<int64_t>::max() / 16 / extent) {
+            return -1;
+        }
+        elements *= extent;
+    }
+    return elements;
+}
+
+}  // namespace
+
+Frame::Frame(const PlanImpl &plan, Run *run, std::byte *workspace, const TensorView *arguments, std::vector<int> *touched)
+    : plan_(plan), run_(run), workspace_(workspace), arguments_(arguments), touched_(touched) {
+}
+
+View Frame::operator[](Handle handle) const {
+    const PlanImpl::Tensor &tensor = plan_.tensors[handle.index];
+    const int owner = tensor.same_as >= 0 ? tensor.same_as : handle.index;
+    if (touched_ != nullptr) {
+        touched_->push_back(owner);
+    }
+    View view = tensor.view;
+    if (tensor.kind == PlanImpl::Tensor::Kind::temporary && workspace_ != nullptr) {
+        view.data = workspace_ + plan_.tensors[owner].offset;
+    } else if (tensor.kind == PlanImpl::Tensor::Kind::argument && arguments_ != nullptr) {
+        view = View::of(arguments_[tensor.argument]);
+        view.dtype = tensor.view.dtype;  // boolean masks are read as u8
+    }
+    return view;
+}
+
+bool Frame::bound(Handle handle) const {
+    return handle && arguments_ != nullptr && arguments_[plan_.tensors[handle.index].argument].data != nullptr;
+}
+
+PlanBuilder::PlanBuilder(const PlanOptions &options)
+    : options_(options), device_(describe_host()), plan_(std::make_shared<PlanImpl>()) {
+    plan_->threads = options.threads > 0 ? options.threads : device_.cores;
+    if (options.threads < 0 || options.threads > Run::kMaxThreads) {
+        fail(invalid("threads is {}, must be 0 (one a core) to {}", options.threads, Run::kMaxThreads));
+    }
+    if (options.device.type != DeviceType::cpu) {
+        fail(Status(Code::unsupported, text("device {}: this build has rows for the cpu only", name_of(options.device))));
+    }
+    if (options.dtype != DType::f32 && options.dtype != DType::bf16) {
+        fail(Status(Code::unsupported, text("dtype {}: layers run in f32 or bf16", name_of(options.dtype))));
+    }
+    for (const std::string &name : options.rows) {
+        const auto rows = built_rows();
+        if (std::none_of(rows.begin(), rows.end(), [&](const Row &row) { return row.name == name; })) {
+            fail(Status(Code::not_found, text("no row named {} was built", name)));
+        }
+    }
+}
+
+void PlanBuilder::fail(Status status) {
+    if (status_.ok()) {
+        status_ = std::move(status);
+    }
+}
+
+void PlanBuilder::keep(std::shared_ptr<const void> owner) {
+    plan_->kept.push_back(std::move(owner));
+}
+
+Handle PlanBuilder::input(std::string name, DType dtype, std::vector<int64_t> shape) {
+    const Handle handle = output(std::move(name), dtype, std::move(shape));
+    plan_->arguments.back().output = false;
+    return handle;
+}
+
+Handle PlanBuilder::output(std::string name, DType dtype, std::vector<int64_t> shape, bool optional) {
+    PlanImpl::Tensor tensor(PlanImpl::Tensor::Kind::argument);
+    tensor.argument = static_cast<int>(plan_->arguments.size());
+    const int64_t elements = product(shape);
+    if (std::any_of(shape.begin(), shape.end(), [](int64_t extent) { return extent < 0; })) {
+        fail(invalid("{} has a negative size: {}", name, text_of(shape)));
+    } else if (elements < 0 || elements > std::numeric_limits<int32_t>::max()) {
+        fail(invalid("{} {} has more than 2^31 - 1 elements, which no kernel indexes", name, text_of(shape)));
+    }
+    tensor.view = dense_view(nullptr, dtype == DType::boolean ? DType::u8 : dtype, shape);
+    plan_->arguments.push_back({std::move(name), dtype, std::move(shape), true, optional});
+    plan_->tensors.push_back(tensor);
+    return Handle{static_cast<int>(plan_->tensors.size()) - 1};
+}
+
+Handle PlanBuilder::temporary(DType dtype, std::vector<int64_t> shape) {
+    PlanImpl::Tensor tensor(PlanImpl::Tensor::Kind::temporary);
+    const int64_t elements = product(shape);
+    if (elements < 0 || elements > std::numeric_limits<int32_t>::max()) {
+        fail(invalid("an intermediate of shape {} has more than 2^31 - 1 elements, which no kernel indexes", text_of(shape)));
+        shape.assign(shape.size(), 0);
+    }
+    tensor.view = dense_view(nullptr, dtype, shape);
+    tensor.bytes = rounded(static_cast<size_t>(std::max<int64_t>(elements, 0)) * size_bytes(dtype));
+    plan_->tensors.push_back(tensor);
+    return Handle{static_cast<int>(plan_->tensors.size()) - 1};
+}
+
+Handle PlanBuilder::reshape(Handle temporary, std::vector<int64_t> shape) {
+    PlanImpl::Tensor tensor = plan_->tensors[temporary.index];
+    tensor.same_as = tensor.same_as >= 0 ? tensor.same_as : temporary.index;
+    tensor.view = dense_view(nullptr, tensor.view.dtype, shape);
+    tensor.bytes = 0;
+    plan_->tensors.push_back(tensor);
+    return Handle{static_cast<int>(plan_->tensors.size()) - 1};
+}
+
+Handle PlanBuilder::constant(std::shared_ptr<const std::vector<float>> values, std::vector<int64_t> shape) {
+    PlanImpl::Tensor tensor(PlanImpl::Tensor::Kind::constant);
+    tensor.view = dense_view(const_cast<float *>(values->data()), DType::f32, shape);
+    plan_->tensors.push_back(tensor);
+    keep(std::move(values));
+    return Handle{static_cast<int>(plan_->tensors.size()) - 1};
+}
+
+Handle PlanBuilder::constant(std::shared_ptr<const std::vector<int32_t>> values, std::vector<int64_t> shape) {
+    PlanImpl::Tensor tensor(PlanImpl::Tensor::Kind::constant);
+    tensor.view = dense_view(const_cast<int32_t *>(values->data()), DType::i32, shape);
+    plan_->tensors.push_back(tensor);
+    keep(std::move(values));
+    return Handle{static_cast<int>(plan_->tensors.size()) - 1};
+}
+
+Frame PlanBuilder::dry_frame(std::vector<int> *touched) const {
+    return {*plan_, nullptr, nullptr, nullptr, touched};
+}
+
+const Row *PlanBuilder::choose(const std::string &name, const Problem &problem) {
+    if (!ok()) {
+        return nullptr;
+    }
+    const Result<Choice> choice = select(problem, device_, built_rows(), options_.rows);
+    if (!choice.ok()) {
+        fail(Status(choice.status().code(), name + ": " + choice.status().message()));
+        return nullptr;
+    }
+    Plan::Step step{name, std::string(choice->row->name), choice->reason, {}};
+    for (const Refusal &refusal : choice->passed_over) {
+        step.passed_over.push_back(std::string(refusal.row->name) + ": " + refusal.reason);
+    }
+    plan_->steps.push_back(std::move(step));
+    return choice->row;
+}
+
+void PlanBuilder::add(const std::vector<int> &touched, PlanImpl::Action action) {
+    const int step = static_cast<int>(plan_->actions.size());
+    for (const int index : touched) {
+        PlanImpl::Tensor &tensor = plan_->tensors[index];
+        tensor.first_use = tensor.first_use < 0 ? step : tensor.first_use;
+        tensor.last_use = step;
+    }
+    plan_->actions.push_back(std::move(action));
+}
+
+void PlanBuilder::add_scratch(size_t bytes_per_thread) {
+    scratch_per_thread_ = std::max(scratch_per_thread_, rounded(bytes_per_thread));
+}
+
+void PlanBuilder::project(std::string name, std::shared_ptr<const PreparedLinear> linear,
+                          std::function<ops::Project(const Frame &)> make, int64_t first, int64_t count) {
+    if (!ok()) {
+        return;
+    }
+    std::vector<int> touched;
+    const Row *row = choose(name, ops::problem(make(dry_frame(&touched))));
+    if (row == nullptr) {
+        return;
+    }
+    const PreparedLinear::Packed &packed = linear->packed(format_of(*row));
+    const int64_t experts = count == 0 ? linear->experts() : count;
+    const int expert_axis = packed.panels.rank - 1;
+    const View weights = packed.panels.crop(expert_axis, first, experts);
+    const View colsum = packed.colsum_view.crop(1, first, experts);
+    const View bias = linear->bias_view().crop(1, first, experts);
+    keep(linear);
+    add_scratch(ops::scratch_bytes(*row, make(dry_frame(nullptr))));
+    add(touched, [=](const Frame &f) {
+        ops::Project arguments = make(f);
+        arguments.weights = weights;
+        arguments.colsum = colsum;
+        arguments.bias = bias;
+        return ops::run(f.run(), *row, arguments);
+    });
+}
+
+void PlanBuilder::host(std::string name, std::initializer_list<Handle> uses, PlanImpl::Action action) {
+    std::vector<int> touched;
+    const Frame frame = dry_frame(&touched);
+    for (const Handle handle : uses) {
+        (void)frame[handle];
+    }
+    plan_->steps.push_back({std::move(name), "", "host", {}});
+    add(touched, std::move(action));
+}
+
+// First fit, large ones first: temporaries whose lifetimes do not meet share memory.
+void PlanBuilder::place_temporaries() {
+    std::vector<PlanImpl::Tensor *> placed, waiting;
+    for (PlanImpl::Tensor &tensor : plan_->tensors) {
+        if (tensor.kind == PlanImpl::Tensor::Kind::temporary && tensor.same_as < 0 && tensor.first_use >= 0) {
+            waiting.push_back(&tensor);
+        }
+    }
+    std::stable_sort(waiting.begin(), waiting.end(), [](const auto *a, const auto *b) { return a->bytes > b->bytes; });
+    for (PlanImpl::Tensor *tensor : waiting) {
+        std::vector<PlanImpl::Tensor *> meeting;
+        for (PlanImpl::Tensor *other : placed) {
+            if (other->first_use <= tensor->last_use && tensor->first_use <= other->last_use) {
+                meeting.push_back(other);
+            }
+        }
+        std::sort(meeting.begin(), meeting.end(), [](const auto *a, const auto *b) { return a->offset < b->offset; });
+        for (const PlanImpl::Tensor *other : meeting) {
+            if (tensor->offset + tensor->bytes <= other->offset) {
+                break;
+            }
+            tensor->offset = std::max(tensor->offset, other->offset + other->bytes);
+        }
+        placed.push_back(tensor);
+        plan_->temporary_bytes = std::max(plan_->temporary_bytes, tensor->offset + tensor->bytes);
+    }
+}
+
+Result<Plan> PlanBuilder::finish() {
+    if (!ok()) {
+        return status_;
+    }
+    place_temporaries();
+    plan_->scratch_bytes = scratch_per_thread_ * static_cast<size_t>(plan_->threads);
+    return Plan(std::shared_ptr<const PlanImpl>(plan_));
+}
+
+}  // namespace moa

@@ -1,0 +1,133 @@
+#pragma once
+
+#include "moa/plan.h"
+#include "runtime/ops.h"
+#include "runtime/prepared_linear.h"
+#include "runtime/run.h"
+#include "runtime/view.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace moa {
+
+// A tensor of a plan: an argument, a temporary in the workspace, or a constant that the plan owns.
+struct Handle {
+    int index = -1;
+
+    explicit operator bool() const {
+        return index >= 0;
+    }
+};
+
+// What a step sees of a run. While a plan is made, steps are asked for their arguments over a frame without memory:
+// the shapes decide on rows, and the handles that a step touches decide how long temporaries live.
+class Frame {
+public:
+    Frame(const PlanImpl &plan, Run *run, std::byte *workspace, const TensorView *arguments, std::vector<int> *touched);
+
+    View operator[](Handle handle) const;
+    bool bound(Handle handle) const;  // false: an optional argument that the caller left out
+    Run &run() const {
+        return *run_;
+    }
+
+private:
+    const PlanImpl &plan_;
+    Run *run_;
+    std::byte *workspace_;
+    const TensorView *arguments_;
+    std::vector<int> *touched_;
+};
+
+struct PlanImpl {
+    struct Tensor {
+        enum class Kind : uint8_t { argument,
+                                    temporary,
+                                    constant };
+        explicit Tensor(Kind tensor_kind)
+            : kind(tensor_kind) {
+        }
+        Kind kind;
+        int argument = -1;
+        int same_as = -1;  // a temporary whose memory this one shares, under another shape
+        View view;  // dense; of constants with memory
+        size_t offset = 0;
+        size_t bytes = 0;
+        int first_use = -1, last_use = -1;  // steps; temporaries
+    };
+    using Action = std::function<Status(const Frame &)>;
+
+    std::vector<Plan::Argument> arguments;
+    std::vector<Tensor> tensors;
+    std::vector<Action> actions;
+    std::vector<Plan::Step> steps;
+    std::vector<std::shared_ptr<const void>> kept;  // weights and constants
+    int threads = 1;
+    size_t temporary_bytes = 0;
+    size_t scratch_bytes = 0;  // of all threads
+};
+
+// Strings operations together to a plan. The first failure sticks and comes back from finish().
+class PlanBuilder {
+public:
+    explicit PlanBuilder(const PlanOptions &options);
+
+    // Shapes are outermost first here, as in the public headers; frames give views innermost first.
+    Handle input(std::string name, DType dtype, std::vector<int64_t> shape);
+    Handle output(std::string name, DType dtype, std::vector<int64_t> shape, bool optional = false);
+    Handle temporary(DType dtype, std::vector<int64_t> shape);
+    Handle reshape(Handle temporary, std::vector<int64_t> shape);
+    Handle constant(std::shared_ptr<const std::vector<float>> values, std::vector<int64_t> shape);
+    Handle constant(std::shared_ptr<const std::vector<int32_t>> values, std::vector<int64_t> shape);
+
+    void fail(Status status);
+    bool ok() const {
+        return status_.ok();
+    }
+    DType dtype() const {
+        return options_.dtype;
+    }
+    void keep(std::shared_ptr<const void> owner);
+
+    // One launch. `make(frame)` gives the operation's arguments, `extra` what its problem() wants besides.
+    template<class Make, class... Extra>
+    void step(std::string name, Make make, Extra... extra) {
+        if (!ok()) {
+            return;  // tensors of sizes that were refused are no longer what `make` expects
+        }
+        std::vector<int> touched;
+        if (const Row *row = choose(name, ops::problem(make(dry_frame(&touched)), extra...))) {
+            add_scratch(ops::scratch_bytes(*row, make(dry_frame(nullptr))));
+            add(touched, [make = std::move(make), row](const Frame &f) { return ops::run(f.run(), *row, make(f)); });
+        }
+    }
+    // A product: weights, column sums and bias of experts [first, first + count) are filled in. count 0: all.
+    void project(std::string name, std::shared_ptr<const PreparedLinear> linear, std::function<ops::Project(const Frame &)> make,
+                 int64_t first = 0, int64_t count = 0);
+    // Work of the host, for what needs no kernel: copies of arguments and index widening.
+    void host(std::string name, std::initializer_list<Handle> uses, PlanImpl::Action action);
+
+    Result<Plan> finish();
+
+private:
+    Frame dry_frame(std::vector<int> *touched) const;
+    const Row *choose(const std::string &name, const Problem &problem);
+    void add(const std::vector<int> &touched, PlanImpl::Action action);
+    void add_scratch(size_t bytes_per_thread);
+    void place_temporaries();
+
+    PlanOptions options_;
+    DeviceDescription device_;
+    std::shared_ptr<PlanImpl> plan_;
+    size_t scratch_per_thread_ = 0;
+    Status status_;
+};
+
+}  // namespace moa

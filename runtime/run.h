@@ -1,0 +1,81 @@
+#pragma once
+
+#include "moa/rows.h"
+#include "moa/status.h"
+#include "runtime/view.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+
+namespace moa {
+
+// One argument of a kernel: a view or a scalar.
+struct Argument {
+    enum class Kind : uint8_t { view,
+                                i32,
+                                f32 } kind;
+    View view;
+    int32_t i32 = 0;
+    float f32 = 0;
+
+    Argument(const View &v)
+        : kind(Kind::view), view(v) {
+    }
+    Argument(int32_t v)
+        : kind(Kind::i32), i32(v) {
+    }
+    Argument(float v)
+        : kind(Kind::f32), f32(v) {
+    }
+};
+
+// State of one run of a plan: what kernels reach through Halide's user_context. Lives on the caller's stack; every
+// running plan has its own, so any number of threads may run plans at once.
+class Run {
+public:
+    static constexpr int kMaxThreads = 256;
+
+    // threads: how many threads parallel loops may use, the caller's included; at least 1.
+    // scratch: memory that kernels' halide_malloc is served from, cut evenly into one arena a thread. Rows of schedule
+    // "reference" keep whole intermediates and take them from the heap instead.
+    Run(int threads, std::span<std::byte> scratch);
+    ~Run();
+    Run(const Run &) = delete;
+    Run &operator=(const Run &) = delete;
+
+    int threads() const {
+        return threads_;
+    }
+
+    // Bytes of an arena that a block of halide_malloc takes.
+    static constexpr size_t block_bytes(size_t size) {
+        return kBlockAlignment + (size + kBlockAlignment - 1) / kBlockAlignment * kBlockAlignment;
+    }
+    static constexpr size_t kBlockAlignment = 128;
+
+    // Calls the row with the arguments, in the order of its signature (generators/<op>.h). Views of 2^31 elements or
+    // more are refused; errors of the kernel come back with its message. Allocates nothing when all is well.
+    Status launch(const Row &row, std::initializer_list<Argument> arguments);
+
+    struct Hooks;  // Halide's malloc, free, do_par_for and error, on a Run
+
+private:
+    friend struct Hooks;
+    static constexpr int kErrorBytes = 512;
+    bool in_arenas(const std::byte *memory) const;
+
+    int threads_;
+    bool heap_ = false;  // instead of the arenas
+    // The hooks' state follows: arenas, first error message.
+    struct Arena {
+        std::byte *begin = nullptr;
+        size_t size = 0;
+        size_t used = 0;
+    };
+    Arena arenas_[kMaxThreads];
+    char error_[kErrorBytes] = {};
+};
+
+}  // namespace moa

@@ -1,0 +1,122 @@
+#include "moa/rows.h"
+
+#include "runtime/text.h"
+
+#include <algorithm>
+
+namespace moa {
+
+namespace {
+
+std::string missing_features(CpuFeatures missing) {
+    std::string names;
+    for (int f = 0; f < static_cast<int>(CpuFeature::count); f++) {
+        if ((missing & bit(static_cast<CpuFeature>(f))) != 0) {
+            names += text("{}{}", names.empty() ? "" : ", ", name_of(static_cast<CpuFeature>(f)));
+        }
+    }
+    return names;
+}
+
+// Why the row cannot take the problem on the device; empty if it can.
+std::string refusal(const Row &row, const Problem &problem, const DeviceDescription &device) {
+    if (row.dtype != "any" && row.dtype != name_of(problem.dtype)) {
+        return text("is for {}", row.dtype);
+    }
+    if (device.device.type != DeviceType::cpu) {
+        return text("is for the cpu, not {}", name_of(device.device));
+    }
+    if (const CpuFeatures missing = row.required & ~device.features; missing != 0) {
+        return text("needs {}", missing_features(missing));
+    }
+    for (const Parameter &parameter : row.statics) {
+        const int64_t *value = problem.find(parameter.name);
+        if (value == nullptr || *value != parameter.value) {
+            return text("is for {} {}, not {}", parameter.name, parameter.value, value == nullptr ? std::string("an unknown one") : std::to_string(*value));
+        }
+    }
+    for (const Range &range : row.accepts) {
+        const int64_t *value = problem.find(range.name);
+        if (value == nullptr || *value < range.low || *value > range.high) {
+            return text("takes {} {} to {}, not {}", range.name, range.low, range.high, value == nullptr ? std::string("an unknown one") : std::to_string(*value));
+        }
+    }
+    return {};
+}
+
+Status nothing_accepts(const Problem &problem, const DeviceDescription &device, const std::vector<Refusal> &refusals) {
+    std::string message = text("no row of {} for {} on {} ({})", problem.op, problem.describe(), name_of(device.device), device.name);
+    for (const Refusal &refusal : refusals) {
+        message += text("; {} {}", refusal.row->name, refusal.reason);
+    }
+    return {Code::unsupported, refusals.empty() ? message + ": none was built" : message};
+}
+
+}  // namespace
+
+int Row::knob(std::string_view knob_name, int fallback) const {
+    for (const Parameter &parameter : knobs) {
+        if (parameter.name == knob_name) {
+            return parameter.value;
+        }
+    }
+    return fallback;
+}
+
+Problem::Problem(std::string_view op_name, DType storage, std::initializer_list<Value> sizes)
+    : op(op_name), dtype(storage) {
+    for (const Value &size : sizes) {
+        values[count++] = size;
+    }
+}
+
+const int64_t *Problem::find(std::string_view name) const {
+    for (int index = 0; index < count; index++) {
+        if (values[index].name == name) {
+            return &values[index].value;
+        }
+    }
+    return nullptr;
+}
+
+std::string Problem::describe() const {
+    std::string result = text("{} {}", op, name_of(dtype));
+    for (int index = 0; index < count; index++) {
+        result += text(" {} {}", values[index].name, values[index].value);
+    }
+    return result;
+}
+
+Result<Choice> select(const Problem &problem, const DeviceDescription &device, std::span<const Row> rows, std::span<const std::string> forced) {
+    std::vector<const Row *> candidates;
+    for (const bool reference : {false, true}) {
+        for (const Row &row : rows) {
+            if (row.op == problem.op && (row.schedule == "reference") == reference) {
+                candidates.push_back(&row);
+            }
+        }
+    }
+    for (const std::string &name : forced) {
+        const auto found = std::find_if(candidates.begin(), candidates.end(), [&](const Row *row) { return row->name == name; });
+        if (found == candidates.end()) {
+            continue;  // a row of another operation
+        }
+        if (const std::string reason = refusal(**found, problem, device); !reason.empty()) {
+            return Status(Code::unsupported, text("forced row {} {} (problem: {})", name, reason, problem.describe()));
+        }
+        return Choice{*found, "forced", {}};
+    }
+    Choice choice;
+    for (const Row *row : candidates) {
+        std::string reason = refusal(*row, problem, device);
+        if (reason.empty()) {
+            choice.row = row;
+            choice.reason = text("first of {} rows that takes {}", candidates.size(), problem.describe());
+            return choice;
+        }
+        choice.passed_over.push_back({row, std::move(reason)});
+    }
+    return nothing_accepts(problem, device, choice.passed_over);
+}
+
+}  // namespace moa

@@ -1,0 +1,124 @@
+#include "moa/tensor.h"
+
+#include "runtime/text.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace moa {
+
+std::string_view name_of(DType dtype) {
+    switch (dtype) {
+    case DType::f32:
+        return "f32";
+    case DType::bf16:
+        return "bf16";
+    case DType::f64:
+        return "f64";
+    case DType::i32:
+        return "i32";
+    case DType::i64:
+        return "i64";
+    case DType::u8:
+        return "u8";
+    case DType::boolean:
+        return "boolean";
+    }
+    return "unknown";
+}
+
+size_t size_bytes(DType dtype) {
+    switch (dtype) {
+    case DType::f32:
+    case DType::i32:
+        return 4;
+    case DType::bf16:
+        return 2;
+    case DType::f64:
+    case DType::i64:
+        return 8;
+    case DType::u8:
+    case DType::boolean:
+        return 1;
+    }
+    return 1;
+}
+
+uint8_t dlpack_code(DType dtype) {
+    constexpr uint8_t kInt = 0, kUInt = 1, kFloat = 2, kBfloat = 4, kBool = 6;
+    switch (dtype) {
+    case DType::f32:
+    case DType::f64:
+        return kFloat;
+    case DType::bf16:
+        return kBfloat;
+    case DType::i32:
+    case DType::i64:
+        return kInt;
+    case DType::u8:
+        return kUInt;
+    case DType::boolean:
+        return kBool;
+    }
+    return kUInt;
+}
+
+std::string name_of(const Device &device) {
+    return device.type == DeviceType::cpu ? "cpu" : text("cuda:{}", device.index);
+}
+
+TensorView::TensorView(void *memory, DType type, std::span<const int64_t> sizes, Device where)
+    : data(memory), dtype(type), device(where) {
+    if (sizes.size() > kMaxRank) {
+        data = nullptr;
+        rank = -1;
+        return;
+    }
+    rank = static_cast<int>(sizes.size());
+    std::copy(sizes.begin(), sizes.end(), shape.begin());
+    uint64_t stride = 1;  // unsigned: shapes from outside may overflow here, and are refused by their element count
+    for (int axis = rank - 1; axis >= 0; axis--) {
+        strides[axis] = static_cast<int64_t>(stride);
+        stride *= static_cast<uint64_t>(std::max<int64_t>(shape[axis], 1));
+    }
+}
+
+TensorView::TensorView(void *memory, DType type, std::initializer_list<int64_t> sizes, Device where)
+    : TensorView(memory, type, std::span<const int64_t>(sizes.begin(), sizes.size()), where) {
+}
+
+TensorView::TensorView(const void *memory, DType type, std::initializer_list<int64_t> sizes, Device where)
+    : TensorView(const_cast<void *>(memory), type, std::span<const int64_t>(sizes.begin(), sizes.size()), where) {
+}
+
+int64_t TensorView::elements() const {
+    int64_t count = 1;
+    for (int axis = 0; axis < rank; axis++) {
+        if (shape[axis] == 0) {
+            return 0;
+        }
+        if (__builtin_mul_overflow(count, shape[axis], &count)) {
+            count = std::numeric_limits<int64_t>::max();
+        }
+    }
+    return count;
+}
+
+bool TensorView::contiguous() const {
+    int64_t stride = 1;
+    for (int axis = rank - 1; axis >= 0; axis--) {
+        if (shape[axis] != 1 && strides[axis] != stride) {
+            return false;
+        }
+        stride *= shape[axis];
+    }
+    return true;
+}
+
+std::string TensorView::describe() const {
+    const auto axes = static_cast<size_t>(std::max(rank, 0));
+    std::string result = text("{} {} on {}", name_of(dtype), text_of(std::span<const int64_t>(shape.data(), axes)), name_of(device));
+    return contiguous() ? result : result + " with strides " + text_of(std::span<const int64_t>(strides.data(), axes));
+}
+
+}  // namespace moa

@@ -1,0 +1,90 @@
+#include "generators/attention.h"
+
+namespace moa {
+
+using namespace Halide;
+
+// Knobs: rows x tile_keys, the register tile of scores; rows x tile_channels, that of the outputs; keys of a block;
+// widen = 1 copies a block's keys and values to f32 first, for bf16 storage without instructions for it.
+void schedule_attention_cpu(Attention &a, const Target &target, const Values &knobs) {
+    const int vector = target.natural_vector_size<float>();
+    const int rows = knobs("rows"), block = knobs("keys"), tile_keys = knobs("tile_keys"), tile_channels = knobs("tile_channels");
+    const int head_dim = knobs.get("head_dim", 0), bound = head_dim == 0 ? knobs("widest") : head_dim;
+    const bool pairs = knobs.get("pair", 1) == 2;
+    Var task("task"), head("head"), group("group"), part("part");
+
+    // Heads are split by 1: of loops that fusing recovers with a remainder of a remainder, Halide knows the value only if they
+    // are split, and makes room for all heads otherwise.
+    a.out.split(a.y, a.t, a.y, rows, TailStrategy::GuardWithIf)
+        .split(a.h, head, a.h, 1)
+        .reorder(a.d, a.y, a.h, a.t, head, a.e, a.b)
+        .fuse(a.t, head, task)
+        .fuse(task, a.e, task)
+        .fuse(task, a.b, task)
+        .parallel(task)
+        .vectorize(a.d, vector, head_dim == 0 ? TailStrategy::GuardWithIf : TailStrategy::Auto);
+    a.state.compute_at(a.out, task).store_in(MemoryType::Stack).bound_extent(a.i, rows).bound_storage(a.c, bound + Attention::kOutput).vectorize(a.i, vector);
+    a.state.update()
+        .split(a.i, part, a.i, vector)
+        .reorder(a.i, a.steps.x, part, a.steps.y)
+        .vectorize(a.i);
+    if (head_dim != 0) {
+        a.state.update().unroll(a.steps.x);  // the selects fold
+        a.state.bound_extent(a.c, head_dim + Attention::kOutput);
+    }
+    a.null_score.compute_at(a.out, task).store_in(MemoryType::Stack).bound_extent(a.i, rows).vectorize(a.i, vector).update().vectorize(a.i, vector);
+    a.largest_query.compute_at(a.out, task).store_in(MemoryType::Stack).bound_extent(a.i, rows).vectorize(a.i, vector).update().vectorize(a.i, vector);
+    a.queries.compute_at(a.out, task).store_in(MemoryType::Stack).bound_extent(a.i, rows);
+
+    for (Func f : {a.queries, a.largest_query, a.null_score, a.state}) {
+        f.bound_extent(a.t, 1);
+    }
+    // Without a place on the stack each block's arrays would be allocated anew.
+    for (Func f : {a.score, a.block_maximum, a.block_shift, a.weight, a.block_sum, a.mixed}) {
+        f.compute_at(a.state, a.steps.y).store_in(MemoryType::Stack).bound_extent(a.i, rows);
+    }
+    a.score.bound_extent(a.key, block).split(a.key, group, a.key, tile_keys).reorder(a.i, a.key, group).vectorize(a.i, vector).unroll(a.i).unroll(a.key);
+    a.product.compute_at(a.score, group).bound_extent(a.i, rows).vectorize(a.i, vector).unroll(a.i).unroll(a.key);
+    a.block_maximum.vectorize(a.i, vector).unroll(a.i).update().reorder(a.i, a.maximum_keys).vectorize(a.i, vector).unroll(a.i).unroll(a.maximum_keys, 4);
+    a.block_shift.vectorize(a.i, vector).unroll(a.i);
+    a.block_sum.vectorize(a.i, vector).unroll(a.i);
+    a.mixed.bound_storage(a.d, (bound + tile_channels - 1) / tile_channels * tile_channels)
+        .split(a.d, group, a.d, tile_channels, TailStrategy::RoundUp)
+        .reorder(a.i, a.d, group)
+        .vectorize(a.i, vector)
+        .unroll(a.i)
+        .unroll(a.d);
+    a.mix.compute_at(a.mixed, group).bound_extent(a.i, rows).vectorize(a.i, vector).unroll(a.i).unroll(a.d);
+    if (pairs) {
+        a.queries.bound_extent(a.l, 2).bound_extent(a.d, head_dim / 2).reorder(a.l, a.i, a.d).vectorize(a.l).unroll(a.i, 4);
+        a.product.update().reorder(a.channels.x, a.i, a.key, a.channels.y).atomic().vectorize(a.channels.x).vectorize(a.i, vector).unroll(a.i).unroll(a.key).unroll(a.channels.y, 2);
+        a.weight.bound_extent(a.l, 2).bound_extent(a.k2, block / 2).reorder(a.l, a.i, a.k2).vectorize(a.i, vector).unroll(a.l).unroll(a.i);
+        a.ones.compute_root().bound_extent(a.l, 2);
+        a.block_sum.update().reorder(a.sum_keys.x, a.i, a.sum_keys.y).atomic().vectorize(a.sum_keys.x).vectorize(a.i, vector).unroll(a.i).unroll(a.sum_keys.y, 4);
+        a.values.compute_at(a.state, a.steps.y)
+            .store_in(MemoryType::Stack)
+            .bound_extent(a.l, 2)
+            .bound_extent(a.d, head_dim)
+            .bound_extent(a.k2, block / 2)
+            .reorder(a.l, a.d, a.k2)
+            .vectorize(a.d, vector)
+            .unroll(a.l)
+            .unroll(a.d);
+        a.mix.update().reorder(a.mix_keys.x, a.i, a.d, a.mix_keys.y).atomic().vectorize(a.mix_keys.x).vectorize(a.i, vector).unroll(a.i).unroll(a.d).unroll(a.mix_keys.y, 2);
+        return;
+    }
+    a.queries.bound_storage(a.d, bound).vectorize(a.i, vector);
+    a.product.update().reorder(a.i, a.key, a.channels).vectorize(a.i, vector).unroll(a.i).unroll(a.key).unroll(a.channels, 2, TailStrategy::GuardWithIf);
+    a.weight.bound_extent(a.key, block).reorder(a.i, a.key).vectorize(a.i, vector).unroll(a.i).unroll(a.key, 2);
+    a.block_sum.update().reorder(a.i, a.sum_keys).vectorize(a.i, vector).unroll(a.i).unroll(a.sum_keys, 4);
+    a.mix.update().reorder(a.i, a.d, a.mix_keys).vectorize(a.i, vector).unroll(a.i).unroll(a.d).unroll(a.mix_keys, 2);
+    if (knobs.get("widen", 0) != 0) {
+        for (Func f : {a.keys, a.values}) {
+            f.compute_at(a.state, a.steps.y).store_in(MemoryType::Stack).bound_extent(a.key, block).bound_storage(a.d, (bound + tile_channels - 1) / tile_channels * tile_channels).vectorize(a.d, vector, head_dim == 0 ? TailStrategy::GuardWithIf : TailStrategy::Auto);
+        }
+    }
+}
+
+MOA_SCHEDULE(Attention, cpu, schedule_attention_cpu);
+
+}  // namespace moa

@@ -1,0 +1,17 @@
+#include "generators/rotary_table.h"
+
+namespace moa {
+
+using namespace Halide;
+
+// Knob: positions, of a task.
+void schedule_rotary_table_cpu(RotaryTable &op, const Target &target, const Values &knobs) {
+    Var task("task"), position("position");
+    op.table.vectorize(op.d, target.natural_vector_size<float>(), TailStrategy::GuardWithIf)
+        .split(op.n, task, position, knobs.get("positions", 64), TailStrategy::GuardWithIf)
+        .parallel(task);
+}
+
+MOA_SCHEDULE(RotaryTable, cpu, schedule_rotary_table_cpu);
+
+}  // namespace moa

@@ -1,0 +1,62 @@
+#include "tests/cli/tool_run.h"
+
+namespace moa::tools {
+namespace {
+
+const std::string kModel = kModels + "/masked_lm.safetensors";
+
+TEST(Fill, RestoresStandardInput) {
+    const std::string damaged = "glory, an_ wisdom, and_thanksgiving\n";
+    const ToolRun run = run_tool({"fill", "--model", kModel, "--text", "-"}, damaged);
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    EXPECT_EQ(run.err, "");
+    ASSERT_EQ(run.out.size(), damaged.size());
+    EXPECT_EQ(run.out.find('_'), std::string::npos);
+    for (size_t i = 0; i < damaged.size(); i++) {
+        EXPECT_TRUE(damaged[i] == '_' || run.out[i] == damaged[i]) << i;
+    }
+    EXPECT_NE(run.out.find("and wisdom"), std::string::npos) << run.out;
+}
+
+TEST(Fill, ReadsFilesAndFindsItsModel) {
+    const Folder folder;
+    write_file(folder / "text", "and the L#rd said unto Mos#s");
+    const ToolRun run = run_tool({"fill", "--text", folder / "text", "--mark", "#"});
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    EXPECT_EQ(run.out.find('#'), std::string::npos);
+    EXPECT_EQ(run_tool({"fill", "--text", "-"}).exit_code, 0);  // nothing to restore
+}
+
+TEST(Fill, BadFilesAreOneLine) {
+    for (const std::vector<std::string> &arguments : {std::vector<std::string>{"fill", "--text", "/nowhere"},
+                                                      {"fill", "--text", "-", "--model", "/nowhere"},
+                                                      {"fill", "--text", "-", "--model", kModels + "/passage.txt"},
+                                                      {"fill", "--text", "-", "--model", kGolden + "/router_default.safetensors"},
+                                                      {"fill", "--text", "/"}}) {
+        const ToolRun run = run_tool(arguments, "te_t");
+        EXPECT_EQ(run.exit_code, 2);
+        EXPECT_EQ(run.error_lines(), 1) << run.err;
+        EXPECT_EQ(run.out, "");
+    }
+}
+
+TEST(Demo, ShowsTextsRoutesRowsAndVerdict) {
+    const Folder folder;
+    const std::string svg = folder / "routes.svg";
+    const ToolRun run = run_tool({"demo", "--length", "512", "--svg", svg});
+    ASSERT_EQ(run.exit_code, 0) << run.out << run.err;
+    for (const char *part : {"Damaged:", "Restored:", "bytes restored", "layer 2 expert 3", "Rows that ran", "first of", "PASS"}) {
+        EXPECT_NE(run.out.find(part), std::string::npos) << part;
+    }
+    const std::string picture = contents(svg);
+    EXPECT_TRUE(picture.starts_with("<svg") && picture.ends_with("</svg>\n"));
+}
+
+TEST(Demo, APictureThatCannotBeWrittenIsAnError) {
+    const ToolRun run = run_tool({"demo", "--length", "200", "--svg", "/nowhere/routes.svg"});
+    EXPECT_EQ(run.exit_code, 2);
+    EXPECT_EQ(run.error_lines(), 1) << run.err;
+}
+
+}  // namespace
+}  // namespace moa::tools

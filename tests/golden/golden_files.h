@@ -1,0 +1,45 @@
+#pragma once
+
+#include "tools/cases/verify_case.h"
+
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace moa::tools {
+
+// The recorded cases, small ones first, by path.
+inline std::vector<std::string> golden_files() {
+    std::vector<std::string> files;
+    for (const char *folder : {MOA_GOLDEN_DIR, MOA_GOLDEN_DIR "/large"}) {
+        std::vector<std::string> found;
+        for (const auto &entry : std::filesystem::directory_iterator(folder)) {
+            if (entry.path().extension() == ".safetensors") {
+                found.push_back(entry.path().string());
+            }
+        }
+        std::sort(found.begin(), found.end());
+        files.insert(files.end(), found.begin(), found.end());
+    }
+    return files;
+}
+
+// What GoogleTest allows in names.
+inline std::string test_name(const std::string &text) {
+    std::string name = text;
+    std::replace_if(
+        name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+    return name;
+}
+
+inline std::string describe(const CaseReport &report) {
+    std::string text = report.reason;
+    for (const OutputReport &output : report.outputs) {
+        text += "\n  " + output.describe();
+    }
+    return text;
+}
+
+}  // namespace moa::tools

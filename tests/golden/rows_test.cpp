@@ -1,0 +1,84 @@
+#include "tests/golden/golden_files.h"
+
+#include "moa/rows.h"
+
+#include <gtest/gtest.h>
+#include <map>
+
+// The recorded cases with rows of every target that this machine can run, not only with those that it prefers.
+namespace moa::tools {
+namespace {
+
+const std::vector<RecordedCase> &cases() {
+    static const std::vector<RecordedCase> all = [] {
+        std::vector<RecordedCase> opened;
+        for (const std::string &path : golden_files()) {
+            Result<RecordedCase> recorded = RecordedCase::open(path);
+            EXPECT_TRUE(recorded.ok()) << recorded.status().message();
+            opened.push_back(*std::move(recorded));
+        }
+        return opened;
+    }();
+    return all;
+}
+
+bool runs_here(const Row &row) {
+    return (row.required & ~describe_host().features) == 0;
+}
+
+class EachRow : public testing::TestWithParam<const Row *> {};
+
+// Cases whose problems the row does not accept, or all of them for sizes that no case has, are passed over.
+TEST_P(EachRow, ReproducesWhatItAccepts) {
+    const Row &row = *GetParam();
+    if (!runs_here(row)) {
+        GTEST_SKIP() << describe_host().name << " lacks a feature of target " << row.target;
+    }
+    PlanOptions options;
+    options.rows = {std::string(row.name)};
+    options.dtype = row.dtype == "bf16" ? DType::bf16 : DType::f32;
+    int used = 0;
+    for (const RecordedCase &recorded : cases()) {
+        const Result<CaseReport> report = verify_case(recorded, options);
+        ASSERT_TRUE(report.ok()) << recorded.name << ": " << report.status().message();
+        EXPECT_NE(report->verdict, Verdict::fail) << recorded.name << describe(*report) << "\nrow " << row.name;
+        used += report->verdict == Verdict::pass && std::count(report->rows.begin(), report->rows.end(), row.name) > 0 ? 1 : 0;
+    }
+    RecordProperty("cases", used);
+    if (used == 0) {
+        GTEST_SKIP() << "no case has sizes that the row takes";
+    }
+}
+
+std::vector<const Row *> all_rows() {
+    std::vector<const Row *> rows;
+    for (const Row &row : built_rows()) {
+        rows.push_back(&row);
+    }
+    return rows;
+}
+
+INSTANTIATE_TEST_SUITE_P(Rows, EachRow, testing::ValuesIn(all_rows()), [](const auto &tested) { return test_name(std::string(tested.param->name)); });
+
+// Reference rows take every problem: whole layers of nothing else.
+TEST(ReferenceRows, ReproduceEveryCase) {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+        PlanOptions options;
+        options.dtype = dtype;
+        for (const Row &row : built_rows()) {
+            // Selection has a row an order.
+            if (row.schedule == "reference" && (row.dtype == "any" || row.dtype == name_of(dtype)) && row.statics.empty()) {
+                options.rows.emplace_back(row.name);
+            }
+        }
+        ASSERT_FALSE(options.rows.empty());
+        for (const RecordedCase &recorded : cases()) {
+            const Result<CaseReport> report = verify_case(recorded, options);
+            ASSERT_TRUE(report.ok()) << recorded.name << ": " << report.status().message();
+            EXPECT_EQ(report->verdict, Verdict::pass) << recorded.name << " " << name_of(dtype) << describe(*report);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace moa::tools

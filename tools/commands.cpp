@@ -1,0 +1,159 @@
+#include "tools/commands.h"
+
+#include "moa/rows.h"
+#include "runtime/file.h"
+#include "runtime/run.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <fcntl.h>
+#include <filesystem>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace moa::tools {
+
+void write_out(std::string_view text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);  // main() looks for errors at the end
+}
+
+int fail(const Status &status) {
+    std::string message = status.message();
+    std::replace(message.begin(), message.end(), '\n', ' ');
+    std::fprintf(stderr, "moa: %s\n", message.c_str());
+    return kBadInput;
+}
+
+Progress::Progress(std::string_view what)
+    : what_(what), terminal_(::isatty(STDERR_FILENO) == 1) {
+}
+
+void Progress::show(size_t done, size_t all) {
+    if (terminal_) {
+        const std::string line = text("\r\x1b[K{}: {} of {}", what_, done, all);
+        std::fwrite(line.data(), 1, line.size(), stderr);
+        shown_ = true;
+    }
+}
+
+void Progress::clear() {
+    if (std::exchange(shown_, false)) {
+        std::fputs("\r\x1b[K", stderr);
+    }
+}
+
+void add_run_options(CLI::App &command, RunOptions &options, bool rows) {
+    command.add_option("--device", options.device, "where to run")->capture_default_str();
+    command.add_option("--dtype", options.dtype, "storage of activations and weights: f32 or bf16; sums are f32")->capture_default_str();
+    command.add_option("--threads", options.threads, "most threads to use; 0: one a core")->capture_default_str();
+    if (rows) {
+        command.add_option("--row", options.rows, "force this row of its operation (`moa rows` lists them); repeatable, one an operation")->allow_extra_args(false);
+    }
+}
+
+namespace {
+
+Result<Device> parse_device(const std::string &name) {
+    constexpr std::string_view kCuda = "cuda";
+    if (name == "cpu") {
+        return Device{};
+    }
+    Device device{DeviceType::cuda, 0};
+    if (name == kCuda) {
+        return device;
+    }
+    const char *begin = name.data() + std::min(name.size(), kCuda.size() + 1), *end = name.data() + name.size();
+    const auto parsed = std::from_chars(begin, end, device.index);
+    if (!name.starts_with("cuda:") || begin == end || parsed.ec != std::errc() || parsed.ptr != end || device.index < 0) {
+        return invalid("--device is '{}', must be cpu, cuda or cuda:N", name);
+    }
+    return device;
+}
+
+}  // namespace
+
+Result<PlanOptions> plan_options(const std::string &device, const std::string &dtype, int threads, const std::vector<std::string> &rows) {
+    PlanOptions options;
+    const Result<Device> parsed = parse_device(device);
+    if (!parsed.ok()) {
+        return parsed.status();
+    }
+    options.device = *parsed;
+    if (dtype != name_of(DType::f32) && dtype != name_of(DType::bf16)) {
+        return invalid("--dtype is '{}', must be f32 or bf16", dtype);
+    }
+    options.dtype = dtype == name_of(DType::bf16) ? DType::bf16 : DType::f32;
+    if (threads < 0 || threads > Run::kMaxThreads) {
+        return invalid("--threads is {}, must be 0 (one a core) to {}", threads, Run::kMaxThreads);
+    }
+    options.threads = threads;
+    for (const std::string &name : rows) {
+        const auto built = built_rows();
+        if (std::none_of(built.begin(), built.end(), [&](const Row &row) { return row.name == name; })) {
+            return Status(Code::not_found, text("--row is '{}', and no row of that name was built; see moa rows", name));
+        }
+    }
+    options.rows = rows;
+    return options;
+}
+
+Result<std::string> read_text(const std::string &path) {
+    const bool standard_input = path == "-";
+    const File file(standard_input ? ::dup(STDIN_FILENO) : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    const std::string name = standard_input ? "standard input" : path;
+    if (file.descriptor() < 0) {
+        return Status(errno == ENOENT ? Code::not_found : Code::io_error, text("{}: {}", name, std::strerror(errno)));
+    }
+    std::string content;
+    constexpr size_t kChunk = size_t{1} << 16;
+    for (size_t used = 0;;) {
+        content.resize(used + kChunk);
+        const ssize_t got = ::read(file.descriptor(), content.data() + used, kChunk);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return Status(Code::io_error, text("{}: {}", name, std::strerror(errno)));
+        }
+        used += static_cast<size_t>(got);
+        content.resize(used);
+        if (got == 0) {
+            return content;
+        }
+    }
+}
+
+Status write_text(const std::string &path, std::string_view content) {
+    struct stat old {};
+    if (::stat(path.c_str(), &old) == 0 && !S_ISREG(old.st_mode)) {
+        return {Code::io_error, path + ": is no regular file, and would be replaced"};
+    }
+    static std::atomic<unsigned> count{0};
+    const std::string temporary = text("{}.{}.{}.tmp", path, ::getpid(), count++);  // beside it: only so is a rename atomic
+    File file(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (file.descriptor() < 0) {
+        return {Code::io_error, text("{}: {}", path, std::strerror(errno))};
+    }
+    if (!file.write(content.data(), content.size()) || !file.close() || ::rename(temporary.c_str(), path.c_str()) != 0) {
+        const int error = errno;
+        ::unlink(temporary.c_str());
+        return {Code::io_error, text("{}: {}", path, std::strerror(error))};
+    }
+    return {};
+}
+
+std::string models_folder() {
+    std::error_code error;
+    const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
+    const std::filesystem::path installed = program.parent_path() / MOA_INSTALLED_MODELS;
+    if (!error && std::filesystem::is_directory(installed, error)) {
+        return installed.lexically_normal().string();
+    }
+    return MOA_MODELS_DIR;
+}
+
+}  // namespace moa::tools

@@ -1,0 +1,85 @@
+#pragma once
+
+#include "moa/plan.h"
+#include "moa/status.h"
+#include "runtime/text.h"
+
+#include <CLI/CLI.hpp>
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+// The commands of the tool, and what they share. Results go to standard output, progress and errors to standard error.
+namespace moa::tools {
+
+// Exit codes of every command.
+constexpr int kPass = 0;
+constexpr int kFail = 1;         // a result is wrong
+constexpr int kBadInput = 2;     // options, files or devices that cannot be used: one line on standard error
+constexpr int kUnsupported = 3;  // valid, but not what this build or machine can do
+
+void write_out(std::string_view text);
+
+template<class... Args>
+void print(fmt::format_string<Args...> format, Args &&...args) {
+    write_out(fmt::format(format, std::forward<Args>(args)...));
+}
+
+// Prints the message in one line on standard error. Returns kBadInput.
+int fail(const Status &status);
+
+// A line on standard error that says how far a command is; nothing unless that is a terminal.
+class Progress {
+public:
+    explicit Progress(std::string_view what);
+    ~Progress() {
+        clear();
+    }
+    Progress(const Progress &) = delete;
+    Progress &operator=(const Progress &) = delete;
+
+    void show(size_t done, size_t all);
+    void clear();
+
+private:
+    std::string_view what_;
+    bool terminal_;
+    bool shown_ = false;
+};
+
+// Where and how layers run, as every command takes it.
+struct RunOptions {
+    std::string device = "cpu", dtype = "f32";
+    int threads = 0;
+    std::vector<std::string> rows;
+};
+// --device, --dtype, --threads and, if they may be forced, --row.
+void add_run_options(CLI::App &command, RunOptions &options, bool rows);
+
+// Fails for names of devices, dtypes and rows that there are not.
+Result<PlanOptions> plan_options(const std::string &device, const std::string &dtype, int threads, const std::vector<std::string> &rows);
+inline Result<PlanOptions> plan_options(const RunOptions &options) {
+    return plan_options(options.device, options.dtype, options.threads, options.rows);
+}
+
+// A file, or standard input for "-".
+Result<std::string> read_text(const std::string &path);
+// The file appears whole or not at all, and replaces one of that name.
+Status write_text(const std::string &path, std::string_view text);
+
+// The folder of the model that comes with the tool: beside an installed tool, else in the source tree.
+std::string models_folder();
+
+// Each adds a command, which leaves its exit code in `exit_code`.
+void add_bench(CLI::App &app, int &exit_code);
+void add_demo(CLI::App &app, int &exit_code);
+void add_devices(CLI::App &app, int &exit_code);
+void add_fill(CLI::App &app, int &exit_code);
+void add_rows(CLI::App &app, int &exit_code);
+void add_run(CLI::App &app, int &exit_code);
+void add_verify(CLI::App &app, int &exit_code);
+
+}  // namespace moa::tools

@@ -1,0 +1,102 @@
+#include "tools/commands.h"
+#include "tools/row_text.h"
+
+#include "moa/rows.h"
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+
+namespace moa::tools {
+
+std::vector<std::string> missing_features(const Row &row, const DeviceDescription &device) {
+    std::vector<std::string> names;
+    for (int f = 0; f < static_cast<int>(CpuFeature::count); f++) {
+        const auto feature = static_cast<CpuFeature>(f);
+        if ((row.required & ~device.features & bit(feature)) != 0) {
+            names.emplace_back(name_of(feature));
+        }
+    }
+    return names;
+}
+
+namespace {
+
+using Json = nlohmann::json;
+
+struct RowsOptions {
+    std::string op, target;
+    bool json = false;
+};
+
+Json json_of(std::span<const Parameter> parameters) {
+    Json result = Json::object();
+    for (const Parameter &parameter : parameters) {
+        result[std::string(parameter.name)] = parameter.value;
+    }
+    return result;
+}
+
+Json json_of(const Row &row, const std::vector<std::string> &missing) {
+    Json accepts = Json::object();
+    for (const Range &range : row.accepts) {
+        accepts[std::string(range.name)] = {range.low, range.high};
+    }
+    return {{"op", row.op}, {"name", row.name}, {"schedule", row.schedule}, {"target", row.target}, {"dtype", row.dtype}, {"static", json_of(row.statics)}, {"knobs", json_of(row.knobs)}, {"accept", accepts}, {"runs_here", missing.empty()}, {"missing_features", missing}};
+}
+
+Status check_filter(const char *option, const std::string &wanted, std::string_view Row::*field) {
+    std::set<std::string_view> known;
+    for (const Row &row : built_rows()) {
+        known.insert(row.*field);
+    }
+    if (wanted.empty() || known.count(wanted) > 0) {
+        return {};
+    }
+    return invalid("{} is '{}', and rows were built for {}", option, wanted, fmt::join(known, ", "));
+}
+
+int rows(const RowsOptions &o) {
+    for (const Status &status : {check_filter("--op", o.op, &Row::op), check_filter("--target", o.target, &Row::target)}) {
+        if (!status) {
+            return fail(status);
+        }
+    }
+    const DeviceDescription host = describe_host();
+    Json list = Json::array();
+    for (const Row &row : built_rows()) {
+        if ((!o.op.empty() && row.op != o.op) || (!o.target.empty() && row.target != o.target)) {
+            continue;
+        }
+        const std::vector<std::string> missing = missing_features(row, host);
+        if (o.json) {
+            list.push_back(json_of(row, missing));
+        } else {
+            print("{:<26}{:<17}{:<6}{:<40}{}\n", row.op, row.target, row.dtype, missing.empty() ? "runs here" : text("needs {}", fmt::join(missing, ", ")), row.name);
+        }
+    }
+    if (o.json) {
+        print("{}\n", list.dump(2));
+    }
+    return kPass;
+}
+
+}  // namespace
+
+void add_rows(CLI::App &app, int &exit_code) {
+    auto options = std::make_shared<RowsOptions>();
+    CLI::App *command = app.add_subcommand("rows", "List the compiled rows: the variants of each operation");
+    command->add_option("--op", options->op, "those of this operation only");
+    command->add_option("--target", options->target, "those for this target only");
+    command->add_flag("--json", options->json, "as a JSON array, with static sizes, knobs and what each accepts");
+    command->footer("Columns: operation, target, storage dtype, whether this machine can run it, name. The order is that of preference: of an\n"
+                    "operation's rows, the first that accepts a problem is taken.\n"
+                    "\n"
+                    "Examples:\n"
+                    "  moa rows --op attention\n"
+                    "  moa rows --target x86 --json");
+    command->callback([options, &exit_code] { exit_code = rows(*options); });
+}
+
+}  // namespace moa::tools

@@ -1,0 +1,183 @@
+#include "moa/attention.h"
+#include "moa/mixture_of_attention.h"
+
+#include "runtime/layers/routing.h"
+#include "workloads/data.h"
+#include "workloads/layer_maker.h"
+
+// The cases of the suite "reference", which bench/compare.py states a second time in PyTorch, by name.
+namespace moa::workloads {
+
+namespace {
+
+// Projections of `queries` and `keys` tokens an expert, and attention from each query to every key and the null key.
+void count_attention(LayerMaker &maker, int64_t experts, int64_t queries, int64_t keys, int64_t dim, int64_t dim_context, int64_t inner) {
+    maker.count_products({experts, queries, inner}, dim);
+    maker.count_products({experts, keys, 2 * inner}, dim_context);
+    maker.count_products({experts, queries, keys + 1}, inner);  // scores of all heads
+    maker.count_products({experts, queries, inner}, keys + 1);  // mix of values
+    maker.count_products({experts, queries, dim}, inner);
+}
+
+// Projections of every token, and attention to the window on each side and the position itself.
+void count_local(LayerMaker &maker, int64_t length, int64_t dim, int64_t inner, int64_t window) {
+    maker.count_products({length, 3 * inner}, dim);
+    maker.count_products({length, 2 * window + 1}, inner);
+    maker.count_products({length, inner}, 2 * window + 1);
+    maker.count_products({length, dim}, inner);
+}
+
+void add_attention_weights(LayerMaker &maker, const std::string &prefix, int64_t experts, int64_t dim, int64_t dim_context, int64_t heads, int64_t dim_head) {
+    const int64_t inner = heads * dim_head;
+    maker.parameter(prefix + "null_kv", {2, experts, heads, 1, dim_head});
+    maker.gain(prefix + "norm.gamma", {experts, dim, 1});
+    maker.gain(prefix + "context_norm.gamma", {experts, dim_context, 1});
+    maker.matrix(prefix + "to_q.weight", {experts * inner, dim, 1}, dim);
+    maker.matrix(prefix + "to_kv.weight", {experts * 2 * inner, dim_context, 1}, dim_context);
+    maker.matrix(prefix + "to_out.weight", {experts * dim, inner, 1}, inner);
+}
+
+void add_mixture_weights(LayerMaker &maker, const MixtureOfAttention::Config &c) {
+    maker.parameter("query_router.routing_token", {c.num_experts, c.dim});
+    maker.parameter("key_value_router.routing_token", {c.num_experts, c.dim_context});
+    add_attention_weights(maker, "attn.", c.num_experts, c.dim, c.dim_context, c.heads, c.dim_head);
+    if (!c.local_attn) {
+        maker.parameter("null_routed_token", {1, 1, c.dim});
+        return;
+    }
+    const int64_t inner = c.heads * c.dim_head;
+    maker.gain("local_attn.norm.weight", {c.dim});
+    maker.zeros("local_attn.norm.bias", {c.dim});
+    maker.matrix("local_attn.to_qkv.weight", {3 * inner, c.dim}, c.dim);
+    maker.matrix("local_attn.to_out.weight", {c.dim, inner}, inner);
+    maker.angles("local_attn.attn_fn.rel_pos.inv_freq", c.dim_head);
+}
+
+Status mixture(LayerMaker &maker, const MixtureOfAttention::Config &c, const MixtureOfAttention::Shapes &shapes) {
+    const bool self = shapes.context_length < 0;
+    const int64_t n = shapes.length, m = self ? n : shapes.context_length, inner = c.heads * c.dim_head;
+    maker.input("x", {shapes.batch, n, c.dim});
+    if (!self) {
+        maker.input("context", {shapes.batch, m, c.dim_context});
+    }
+    if (shapes.mask) {
+        maker.mask("mask", {shapes.batch, n});
+    }
+    maker.output("out", maker.dtype(), {shapes.batch, n, c.dim});
+    add_mixture_weights(maker, c);
+    maker.count_products({c.num_experts, n}, c.dim);
+    maker.count_products({c.num_experts, m}, c.dim_context);
+    count_attention(maker, c.num_experts, c.num_routed_queries, c.num_routed_key_values, c.dim, c.dim_context, inner);
+    if (c.local_attn) {
+        count_local(maker, n, c.dim, inner, c.local_attn_window_size);
+    }
+    const Result<MixtureOfAttention> layer = MixtureOfAttention::create(c, maker.weights());
+    if (!layer.ok()) {
+        return layer.status();
+    }
+    maker.plan([layer = *layer, shapes](const PlanOptions &options) { return layer.plan(shapes, options); });
+    return {};
+}
+
+MixtureOfAttention::Config mixture_config(int64_t experts, int64_t queries, int64_t key_values) {
+    MixtureOfAttention::Config config;
+    config.dim = config.dim_context = 512;
+    config.num_experts = experts;
+    config.num_routed_queries = queries;
+    config.num_routed_key_values = key_values;
+    return config;
+}
+
+Status moa_cross_readme(LayerMaker &maker) {
+    MixtureOfAttention::Config config = mixture_config(2, 16, 32);
+    config.dim_context = 256;
+    MixtureOfAttention::Shapes shapes;
+    shapes.length = 1024;
+    shapes.context_length = 512;
+    shapes.mask = true;
+    return mixture(maker, config, shapes);
+}
+
+Status moa_self_4096_e4(LayerMaker &maker) {
+    MixtureOfAttention::Config config = mixture_config(4, 1024, 1024);
+    config.local_attn = true;
+    config.local_attn_window_size = 128;
+    MixtureOfAttention::Shapes shapes;
+    shapes.length = 4096;
+    return mixture(maker, config, shapes);
+}
+
+Status moa_self_8192_e2(LayerMaker &maker) {
+    MixtureOfAttention::Shapes shapes;
+    shapes.length = 8192;
+    return mixture(maker, mixture_config(2, 4096, 4096), shapes);
+}
+
+template<int64_t kLength>
+Status dense(LayerMaker &maker) {
+    Attention::Config config;
+    config.dim = config.dim_context = 512;
+    config.prenorm = true;
+    Attention::Shapes shapes;
+    shapes.queries = kLength;
+    maker.input("x", {1, 1, kLength, config.dim});
+    maker.output("out", maker.dtype(), {1, 1, kLength, config.dim});
+    add_attention_weights(maker, "", 1, config.dim, config.dim, config.heads, config.dim_head);
+    count_attention(maker, 1, kLength, kLength, config.dim, config.dim, config.heads * config.dim_head);
+    const Result<Attention> layer = Attention::create(config, maker.weights());
+    if (!layer.ok()) {
+        return layer.status();
+    }
+    maker.plan([layer = *layer, shapes](const PlanOptions &options) { return layer.plan(shapes, options); });
+    return {};
+}
+
+// A router on given scores [b, n], as layers string it together when scores are soft: coordinate descent, selection in
+// index order, slots and scores of the selected.
+Result<Plan> router_plan(int64_t batch, int64_t length, int64_t k, const PlanOptions &options) {
+    PlanBuilder builder(options);
+    RouterOptions router;
+    router.straight_through = false;
+    const Handle scores = builder.input("scores", DType::f32, {batch, 1, length});
+    RoutingRequest request{.name = "select tokens", .options = router, .batch = batch, .length = length, .routers = 1, .k = k};
+    request.similarities = scores;
+    const Handle indices = builder.output("indices", DType::i64, {batch, 1, k});
+    const Handle soft_scores = builder.output("soft_scores", DType::f32, {batch, 1, k});
+    const Routing routing = route(builder, request);
+    if (builder.ok()) {
+        write_indices(builder, routing.indices, indices);
+        write_copy(builder, routing.scores, soft_scores);
+    }
+    return builder.finish();
+}
+
+template<int64_t kLength, int64_t kTokens>
+Status router(LayerMaker &maker) {
+    constexpr int64_t kBatch = 8;
+    maker.scores("scores", {kBatch, 1, kLength});
+    maker.output("indices", DType::i64, {kBatch, 1, kTokens});
+    maker.output("soft_scores", DType::f32, {kBatch, 1, kTokens});
+    // An iteration, and the last line that gives the scores: add, minimum, product, exponential, sum. Then a comparison.
+    const double iterations = static_cast<double>(RouterOptions().n_iters) + 1;
+    maker.count_flops(product_of({kBatch, kLength}) * (5 * iterations + 1));
+    maker.plan([](const PlanOptions &options) { return router_plan(kBatch, kLength, kTokens, options); });
+    return {};
+}
+
+}  // namespace
+
+std::span<const LayerCase> layer_cases() {
+    static const LayerCase cases[] = {
+        {"moa_cross_readme", "the package's example: x [1, 1024, 512], context [1, 512, 256], mask; 2 experts, 16 queries and 32 keys routed", false, moa_cross_readme},
+        {"moa_self_4096_e4", "x [1, 4096, 512]; 4 experts, 1024 queries and keys routed; local window 128", false, moa_self_4096_e4},
+        {"moa_self_8192_e2", "x [1, 8192, 512]; 2 experts, 4096 queries and keys routed", false, moa_self_8192_e2},
+        {"dense_1024", "plain attention, x [1, 1024, 512]", false, dense<1024>},
+        {"dense_4096", "plain attention, x [1, 4096, 512]", false, dense<4096>},
+        {"dense_8192", "plain attention, x [1, 8192, 512]", false, dense<8192>},
+        {"router_8x4096_k512", "20 iterations of coordinate descent and selection of 512 on scores [8, 4096]", true, router<4096, 512>},
+        {"router_8x32768_k4096", "20 iterations of coordinate descent and selection of 4096 on scores [8, 32768]", true, router<32768, 4096>},
+    };
+    return cases;
+}
+
+}  // namespace moa::workloads

@@ -1,0 +1,39 @@
+#pragma once
+
+#include "workloads/tensor.h"
+
+#include <cstdint>
+#include <string>
+
+namespace moa::workloads {
+
+// What a reference says of an output: values, and how far from each a correct kernel may be. A bound of
+// infinity leaves the element open.
+struct Expected {
+    Array value, bound;
+};
+
+struct Report {
+    std::string output;  // the output that the figures are of
+    double error = 0, tolerance = 0, got = 0, want = 0;
+    std::string index;           // of the element with the largest error / tolerance, innermost first
+    int64_t wrong = 0;           // elements beyond their tolerance
+    int64_t nan_mismatches = 0;  // of them, where one side is NaN or infinite and the other not
+    int64_t broken_guard_bytes = 0;
+    double zeros = 0;  // share of expected values that are zero: a mostly zero output proves little
+
+    bool ok() const {
+        return wrong == 0 && broken_guard_bytes == 0;
+    }
+    bool mostly_zero() const {
+        return zeros > 0.5;
+    }
+    std::string describe() const;
+};
+
+Report compare(const Tensor &output, const Expected &expected);
+
+// The worse of two reports of one run.
+Report worse(const Report &a, const Report &b);
+
+}  // namespace moa::workloads

@@ -1,0 +1,194 @@
+#include "workloads/tensor.h"
+
+#include "runtime/bf16.h"
+#include "runtime/text.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <utility>
+
+namespace moa::workloads {
+
+namespace {
+
+constexpr size_t kGuardBytes = 1024, kAlignment = 64;
+constexpr int64_t kMostElements = std::numeric_limits<int32_t>::max();  // what kernels index
+
+// A NaN in f32 and, at even addresses, in bf16; no index, slot or boolean either.
+constexpr unsigned char kPattern[2] = {0xcb, 0x7f};
+
+std::byte pattern(size_t place) {
+    return std::byte{kPattern[place & 1]};
+}
+
+double load(DType dtype, const std::byte *from) {
+    const auto as = [&]<class T>(T value) {
+        std::memcpy(&value, from, sizeof(T));
+        return value;
+    };
+    switch (dtype) {
+    case DType::f32:
+        return as(float{});
+    case DType::bf16:
+        return bf16_to_f32(as(uint16_t{}));
+    case DType::i32:
+        return as(int32_t{});
+    case DType::u8:
+        return as(uint8_t{});
+    default:
+        throw ShapeError("workload tensors are f32, bf16, i32 or u8");
+    }
+}
+
+void store(DType dtype, double value, std::byte *to) {
+    const auto put = [&](auto element) { std::memcpy(to, &element, sizeof(element)); };
+    switch (dtype) {
+    case DType::f32:
+        return put(static_cast<float>(value));
+    case DType::bf16:
+        return put(f32_to_bf16(static_cast<float>(value)));
+    case DType::i32:
+        return put(static_cast<int32_t>(value));
+    case DType::u8:
+        return put(static_cast<uint8_t>(value));
+    default:
+        throw ShapeError("workload tensors are f32, bf16, i32 or u8");
+    }
+}
+
+}  // namespace
+
+int64_t elements_of(const Extents &extents) {
+    int64_t elements = 1;
+    for (const int64_t extent : extents) {
+        if (extent != 0 && elements > kMostElements / extent) {
+            throw ShapeError(text("{} (innermost first) has more than 2^31 - 1 elements", text_of(extents)));
+        }
+        elements *= extent;
+    }
+    return elements;
+}
+
+Array::Array(Extents sizes, double value)
+    : extents(std::move(sizes)), data(elements_of(extents), value) {
+}
+
+double rounded_to(DType dtype, double value) {
+    std::byte element[4];
+    store(dtype, value, element);
+    return load(dtype, element);
+}
+
+void Tensor::Free::operator()(std::byte *memory) const {
+    ::operator delete[](memory, std::align_val_t(kAlignment));
+}
+
+Tensor::Tensor(std::string name, DType dtype, Extents extents, const Layout &layout, uint32_t broadcast_axes)
+    : name_(std::move(name)), extents_(std::move(extents)) {
+    view_.dtype = dtype;
+    view_.rank = static_cast<int>(extents_.size());
+    std::vector<int> order(view_.rank);
+    for (int axis = 0; axis < view_.rank; axis++) {
+        order[axis] = axis;
+    }
+    if (layout.swap && view_.rank > 2) {
+        std::swap(order[1], order[2]);
+    }
+    int64_t span = 1;
+    Extents padded;
+    for (const int axis : order) {
+        const bool broadcast = (broadcast_axes >> axis & 1) != 0;
+        view_.axes[axis] = {extents_[axis], broadcast ? 0 : span};
+        if (!broadcast) {
+            distinct_ *= extents_[axis];
+            padded = {span, std::max<int64_t>(extents_[axis], 1)};
+            span = elements_of(padded) + layout.pad;
+        }
+    }
+    elements_of(extents_);
+    storage_bytes_ = 2 * kGuardBytes + (span + layout.shift) * moa::size_bytes(dtype);
+    storage_.reset(new (std::align_val_t(kAlignment)) std::byte[storage_bytes_]);
+    for (size_t place = 0; place < storage_bytes_; place++) {
+        storage_[place] = pattern(place);
+    }
+    view_.data = storage_.get() + kGuardBytes + layout.shift * moa::size_bytes(dtype);
+}
+
+double Tensor::size_bytes() const {
+    return static_cast<double>(distinct_) * static_cast<double>(moa::size_bytes(dtype()));
+}
+
+// Calls visit(element's bytes) in the order of a dense array.
+template<class Visit>
+void Tensor::for_each(Visit visit) const {
+    const size_t size = moa::size_bytes(dtype());
+    std::array<int64_t, kMaxRank> index{};
+    const int64_t elements = elements_of(extents_);
+    std::byte *element = bytes();
+    for (int64_t done = 0; done < elements; done++) {
+        visit(element);
+        for (int axis = 0; axis < view_.rank; axis++) {
+            const auto stride = view_.axes[axis].stride * static_cast<int64_t>(size);
+            element += stride;
+            if (++index[axis] < extents_[axis]) {
+                break;
+            }
+            element -= stride * extents_[axis];
+            index[axis] = 0;
+        }
+    }
+}
+
+Array Tensor::values() const {
+    Array result(extents_);
+    double *to = result.data.data();
+    for_each([&](const std::byte *element) { *to++ = load(dtype(), element); });
+    return result;
+}
+
+void Tensor::assign(const Array &values) {
+    if (values.extents != extents_) {
+        throw ShapeError(
+            text("{}: values of {} for a tensor of {}", name_, text_of(values.extents), text_of(extents_)));
+    }
+    const double *from = values.data.data();
+    for_each([&](std::byte *element) { store(dtype(), *from++, element); });
+}
+
+void Tensor::poison() {
+    for_each([&](std::byte *element) {
+        for (size_t i = 0; i < moa::size_bytes(dtype()); i++) {
+            element[i] = pattern(element + i - storage_.get());
+        }
+    });
+}
+
+int64_t Tensor::broken_guard_bytes() const {
+    std::vector<bool> element_byte(storage_bytes_);
+    for_each([&](const std::byte *element) {
+        for (size_t i = 0; i < moa::size_bytes(dtype()); i++) {
+            element_byte[element + i - storage_.get()] = true;
+        }
+    });
+    int64_t broken = 0;
+    for (size_t place = 0; place < storage_bytes_; place++) {
+        broken += !element_byte[place] && storage_[place] != pattern(place) ? 1 : 0;
+    }
+    return broken;
+}
+
+std::vector<std::byte> Tensor::element_bytes() const {
+    const size_t size = moa::size_bytes(dtype());
+    std::vector<std::byte> result(elements_of(extents_) * size);
+    std::byte *to = result.data();
+    for_each([&](const std::byte *element) {
+        std::memcpy(to, element, size);
+        to += size;
+    });
+    return result;
+}
+
+}  // namespace moa::workloads

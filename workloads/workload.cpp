@@ -1,0 +1,161 @@
+#include "workloads/workload.h"
+
+#include "runtime/text.h"
+#include "workloads/list.h"
+
+#include <algorithm>
+#include <new>
+
+namespace moa::workloads {
+
+Status Instance::prepare(const Row &) {
+    return {};
+}
+
+double Instance::bytes() const {
+    double total = 0;
+    for (const Tensor &tensor : inputs_) {
+        total += tensor.size_bytes();
+    }
+    for (const Tensor &tensor : outputs_) {
+        total += tensor.size_bytes();
+    }
+    return total;
+}
+
+void Instance::poison() {
+    for (Tensor &tensor : outputs_) {
+        tensor.poison();
+    }
+}
+
+Report Instance::compare() {
+    if (expected_.empty()) {
+        expected_ = reference();
+    }
+    Report result = workloads::compare(outputs_[0], expected_[0]);
+    for (size_t i = 1; i < outputs_.size(); i++) {
+        result = worse(result, workloads::compare(outputs_[i], expected_[i]));
+    }
+    return result;
+}
+
+std::vector<std::byte> Instance::output_bytes() const {
+    std::vector<std::byte> result;
+    for (const Tensor &tensor : outputs_) {
+        const std::vector<std::byte> part = tensor.element_bytes();
+        result.insert(result.end(), part.begin(), part.end());
+    }
+    return result;
+}
+
+Tensor &Instance::input(std::string name, DType dtype, const Array &values, const Layout &layout,
+                        uint32_t broadcast_axes) {
+    Tensor &tensor = inputs_.emplace_back(std::move(name), dtype, values.extents, layout, broadcast_axes);
+    tensor.assign(values);
+    return tensor;
+}
+
+Tensor &Instance::output(std::string name, DType dtype, Extents extents, const Layout &layout) {
+    Tensor &tensor = outputs_.emplace_back(std::move(name), dtype, std::move(extents), layout);
+    tensor.poison();
+    return tensor;
+}
+
+namespace {
+
+// "" of a list leaves its option out.
+Workload::Texts combined(const std::vector<Workload::Texts> &lists) {
+    Workload::Texts result;
+    for (const Workload::Texts &list : lists) {
+        if (result.empty()) {
+            result = list;
+            continue;
+        }
+        Workload::Texts longer;
+        for (const std::string &head : result) {
+            for (const std::string &option : list) {
+                longer.push_back(option.empty() ? head : text("{}_{}", head, option));
+            }
+        }
+        result = std::move(longer);
+    }
+    return result;
+}
+
+}  // namespace
+
+Workload::Workload(std::string_view name, bool any_dtype, std::vector<Key> keys, Shapes shapes, Build build)
+    : name_(name), any_dtype_(any_dtype), keys_(std::move(keys)), shapes_(std::move(shapes)),
+      combinations_(combined(shapes_.options)), build_(build) {
+}
+
+std::vector<DType> Workload::dtypes() const {
+    return any_dtype_ ? std::vector{DType::f32} : std::vector{DType::f32, DType::bf16};
+}
+
+std::span<const std::string> Workload::shapes(Intent intent) const {
+    switch (intent) {
+    case Intent::smoke:
+        return shapes_.smoke;
+    case Intent::regular:
+        return shapes_.regular;
+    case Intent::irregular:
+        return shapes_.irregular;
+    case Intent::options:
+        return combinations_;
+    case Intent::perf:
+        return shapes_.perf;
+    }
+    return {};
+}
+
+Result<std::unique_ptr<Instance>> Workload::make(const Case &wanted) const {
+    const std::vector<DType> known = dtypes();
+    if (std::find(known.begin(), known.end(), wanted.dtype) == known.end()) {
+        return invalid("operation {} has no cases of dtype {}", name_, moa::name_of(wanted.dtype));
+    }
+    const Result<Shape> shape = Shape::parse(keys_, wanted.shape);
+    if (!shape) {
+        return shape.status();
+    }
+    try {
+        return build_(*shape, wanted.dtype, wanted.seed);
+    } catch (const ShapeError &error) {
+        return invalid("shape '{}' of {}: {}", wanted.shape, name_, error.what());
+    } catch (const std::bad_alloc &) {
+        return Status(Code::out_of_memory,
+                      text("shape '{}' of {}: no memory for its tensors", wanted.shape, name_));
+    }
+}
+
+#define MOA_DECLARE(op) const Workload &op##_workload();
+MOA_WORKLOADS(MOA_DECLARE)
+#undef MOA_DECLARE
+
+std::span<const Workload *const> all_workloads() {
+#define MOA_ADDRESS(op) &op##_workload(),
+    static const Workload *const workloads[] = {MOA_WORKLOADS(MOA_ADDRESS)};
+#undef MOA_ADDRESS
+    return workloads;
+}
+
+const Workload *find_workload(std::string_view op) {
+    for (const Workload *workload : all_workloads()) {
+        if (workload->name() == op) {
+            return workload;
+        }
+    }
+    return nullptr;
+}
+
+DType dtype_of(const Row &row) {
+    return row.dtype == "bf16" ? DType::bf16 : DType::f32;
+}
+
+std::string replay(const Case &replayed, const Row &row, int threads) {
+    return text("moa bench --op {} --shape {} --row {} --seed {} --threads {}", replayed.op, replayed.shape,
+                row.name, replayed.seed, threads);
+}
+
+}  // namespace moa::workloads

@@ -1,0 +1,148 @@
+#pragma once
+
+#include "moa/rows.h"
+#include "moa/status.h"
+#include "runtime/ops.h"
+#include "runtime/run.h"
+#include "workloads/random.h"
+#include "workloads/report.h"
+#include "workloads/shape.h"
+#include "workloads/tensor.h"
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+// One description of each operation: shapes by intent, seeded data, a reference in double precision written
+// apart from the generators, floating-point operations, bytes and tolerance. Tests, bench, tuner and the tool
+// all use it.
+namespace moa::workloads {
+
+enum class Intent : uint8_t {
+    smoke,      // one quick case
+    regular,    // what layers ask for, in moderate sizes
+    irregular,  // lengths of 1, primes, one-off tiles, masks, strides, NaN
+    options,    // every combination of options, small
+    perf
+};  // sizes worth timing
+
+struct Case {
+    std::string op;
+    DType dtype = DType::f32;
+    std::string shape;
+    uint64_t seed = 1;
+};
+
+// A case with its tensors.
+class Instance {
+public:
+    Instance(DType dtype, uint64_t seed)
+        : dtype_(dtype), random_(seed) {
+    }
+    virtual ~Instance() = default;
+    Instance(const Instance &) = delete;
+    Instance &operator=(const Instance &) = delete;
+
+    virtual Problem problem() const = 0;
+    // Brings arguments into the form that the row wants (packed weights). Before run(), once a row.
+    virtual Status prepare(const Row &row);
+    virtual Status run(Run &run, const Row &row) = 0;
+    virtual size_t scratch_bytes(const Row &row) const = 0;  // a thread
+
+    virtual double flops() const = 0;
+    virtual double bytes() const;  // every argument once
+
+    void poison();  // outputs become NaN, and no valid index either
+    Report compare();
+    std::vector<std::byte> output_bytes() const;
+
+protected:
+    // The values of every output, in the order of the output() calls.
+    virtual std::vector<Expected> reference() const = 0;
+    void forget_reference() {
+        expected_.clear();
+    }
+
+    DType dtype() const {
+        return dtype_;
+    }
+    Random &random() {
+        return random_;
+    }
+    Tensor &input(std::string name, DType dtype, const Array &values, const Layout &layout = {},
+                  uint32_t broadcast_axes = 0);
+    Tensor &output(std::string name, DType dtype, Extents extents, const Layout &layout = {});
+
+private:
+    DType dtype_;
+    Random random_;
+    std::deque<Tensor> inputs_, outputs_;
+    std::vector<Expected> expected_;
+};
+
+// An instance whose arguments are the structure that moa::ops takes.
+template<class Arguments>
+class OpInstance : public Instance {
+public:
+    using Instance::Instance;
+
+    Problem problem() const override {
+        return ops::problem(arguments_);
+    }
+    Status run(Run &run, const Row &row) override {
+        return ops::run(run, row, arguments_);
+    }
+    size_t scratch_bytes(const Row &row) const override {
+        return ops::scratch_bytes(row, arguments_);
+    }
+
+protected:
+    Arguments arguments_;
+};
+
+class Workload {
+public:
+    using Build = std::unique_ptr<Instance> (*)(const Shape &shape, DType dtype, uint64_t seed);
+    using Texts = std::vector<std::string>;
+    struct Shapes {
+        Texts smoke, regular, irregular;
+        std::vector<Texts> options;  // one of every list, joined
+        Texts perf;
+    };
+
+    Workload(std::string_view name, bool any_dtype, std::vector<Key> keys, Shapes shapes, Build build);
+
+    std::string_view name() const {
+        return name_;
+    }
+    // Storage dtypes that its cases can have; operations without storage tensors have f32 only.
+    std::vector<DType> dtypes() const;
+    std::span<const Key> keys() const {
+        return keys_;
+    }
+    std::span<const std::string> shapes(Intent intent) const;
+    // Fails with the offending text for shapes that are none, and for sizes that no memory holds.
+    Result<std::unique_ptr<Instance>> make(const Case &wanted) const;
+
+private:
+    std::string_view name_;
+    bool any_dtype_;
+    std::vector<Key> keys_;
+    Shapes shapes_;
+    Texts combinations_;
+    Build build_;
+};
+
+std::span<const Workload *const> all_workloads();
+const Workload *find_workload(std::string_view op);  // null: none of that name
+
+// The case that a row's dtype allows.
+DType dtype_of(const Row &row);
+// The command line that runs a case again.
+std::string replay(const Case &replayed, const Row &row, int threads);
+
+}  // namespace moa::workloads
