@@ -5,7 +5,7 @@
 Every measurement is a process of its own, pinned as this one is, with the same number of threads; in each round, every
 contender of a case has a turn (one whose runs take more than 10 s, in the first round only). Medians are over rounds, of
 each process's median; the spread is (max - min) / median. A measurement during which other programs used more than 5 % of
-the cores is repeated (--retries), and the least disturbed counts; what they used at most is printed as `others`.
+the cores is repeated (--retries, --patience), and the least disturbed counts; what they used at most is printed as `others`.
 Needs torch, the three packages of requirements.txt and, for --plot, matplotlib.
 """
 
@@ -57,13 +57,24 @@ def child_seconds():
     return usage.ru_utime + usage.ru_stime
 
 
-def undisturbed(measure, retries):
+def wait_for_quiet(cores, patience):
+    """Returns when other programs leave the cores alone, or after so many seconds."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        busy = busy_seconds(cores)
+        time.sleep(0.5)
+        if busy_seconds(cores) - busy <= DISTURBED * 0.5 * len(cores):
+            return
+
+
+def undisturbed(run, options):
     """The measurement that other programs disturbed least, with their share of the cores."""
     cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
     best = None
-    for _ in range(retries + 1):
+    for _ in range(options.retries + 1):
+        wait_for_quiet(cores, options.patience)
         begin, busy, own = time.monotonic(), busy_seconds(cores), child_seconds()
-        result = measure()
+        result = run()
         used = busy_seconds(cores) - busy - (child_seconds() - own)
         result["others"] = max(0.0, used / len(cores) / (time.monotonic() - begin))
         if best is None or result["others"] < best["others"]:
@@ -107,6 +118,10 @@ def progress(line):
         print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
+def measure(kind, case, dtype, options):
+    return measure_moa(case, dtype, options) if kind == "moa" else measure_peer(kind, case, dtype, options)
+
+
 def contenders(case, dtypes):
     router = case in peers.ROUTERS
     kinds = ["plain", "moa"] if router else ["plain", "flash", "dense", "moa"]
@@ -123,7 +138,7 @@ def compare_case(case, options):
                 continue
             progress(f"{case}, round {turn + 1} of {options.rounds}: {NAMES[kind]}, {dtype}")
             try:
-                earlier.append(undisturbed(lambda: measure_moa(case, dtype, options) if kind == "moa" else measure_peer(kind, case, dtype, options), options.retries))
+                earlier.append(undisturbed(lambda: measure(kind, case, dtype, options), options))
             except Failure as failure:
                 errors[kind, dtype] = str(failure)
     progress("")
@@ -196,14 +211,16 @@ def print_case(case, results):
         rate = f"{known / r['median_ms'] / 1e6:8.1f} GFLOP/s" if known and kind == "moa" else " " * 16
         more = f", torch.matmul {r['matmul_gflops']:.0f} GFLOP/s" if "matmul_gflops" in r else ""
         base = f" ({r['imported_rss_mb']:.0f} of it import torch)" if "imported_rss_mb" in r else ""
-        print(f"{title:<36} {r['median_ms']:10.3f} ms  min {r['min_ms']:10.3f}  spread {100 * r['spread']:5.1f} %  others {100 * r['others']:3.0f} % {rate}  peak RSS {r['peak_rss_mb']:7.0f} MB{base}{more}")
+        print(f"{title:<36} {r['median_ms']:10.3f} ms  min {r['min_ms']:10.3f}  spread {100 * r['spread']:5.1f} %  others {100 * r['others']:3.0f} % "
+              f"{rate}  peak RSS {r['peak_rss_mb']:5.0f} MB{base}{more}")
     sys.stdout.flush()
 
 
 def print_conclusions(rows, disturbed, options):
     first = options.dtypes[0]
     print(f"\nTimes as ratios, {first}, {options.threads} thread(s), {options.rounds} round(s):\n")
-    print(f"{'case':<22} {'package/moa':>12} {'by minima':>10} {'best setting':>20} {'dense/moa':>10} {'by minima':>10} {'moa/matmul':>11} {'bf16/f32':>9} {'RSS moa/package':>16}")
+    print(f"{'case':<22} {'package/moa':>12} {'by minima':>10} {'best setting':>20} {'dense/moa':>10} {'by minima':>10} {'moa/matmul':>11} "
+          f"{'bf16/f32':>9} {'RSS moa/package':>16}")
     for row in rows:
         setting = "-" if row["case"] in peers.ROUTERS or row["setting"] is None else NAMES[row["setting"]]
         print(f"{row['case']:<22} {text(row['package']):>12} {text(row['package_min']):>10} {setting:>20} "
@@ -252,12 +269,15 @@ def listed(known):
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=listed(peers.CASES), default=peers.CASES, metavar="NAME,...", help="default: all")
-    parser.add_argument("--dtypes", type=listed(["f32", "bf16"]), default=["f32", "bf16"], metavar="NAME,...", help="ratios are of the first; default: f32,bf16")
+    parser.add_argument("--dtypes", type=listed(["f32", "bf16"]), default=["f32", "bf16"], metavar="NAME,...",
+                        help="ratios are of the first; default: f32,bf16")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every contender; default: the cores that this process may use")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)),
+                        help="of every contender; default: the cores that this process may use")
     parser.add_argument("--min-runs", type=int, default=5, help="least timed runs of a process")
     parser.add_argument("--min-time", type=float, default=0.5, help="least seconds of timed runs of a process")
     parser.add_argument("--retries", type=int, default=2, help="times that a disturbed measurement is repeated")
+    parser.add_argument("--patience", type=float, default=10, help="seconds to wait for quiet cores before a measurement")
     parser.add_argument("--timeout", type=float, default=120, help="seconds after which a process is given up")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything that was measured")
     parser.add_argument("--plot", metavar="FILE", help="write a picture of the times")
@@ -272,7 +292,8 @@ def parse_options():
 
 def machine():
     names = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return {"cpu": names[0] if names else platform.processor(), "cores": sorted(os.sched_getaffinity(0)), "load": os.getloadavg(), "python": platform.python_version()}
+    return {"cpu": names[0] if names else platform.processor(), "cores": sorted(os.sched_getaffinity(0)), "load": os.getloadavg(),
+            "python": platform.python_version()}
 
 
 def main():

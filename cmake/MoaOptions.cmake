@@ -2,7 +2,7 @@
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
     set(cpu_targets arm64)
 else()
-    set(cpu_targets x86 x86_avx2 x86_avx512 x86_avx512_bf16)
+    set(cpu_targets x86 x86_avx2 x86_avx512 x86_avx512_bf16 x86_amx)
 endif()
 set(MOA_CPU_TARGETS "${cpu_targets}" CACHE STRING "Targets to build rows for: names of variants/targets.json")
 set(MOA_DTYPES "f32;bf16" CACHE STRING "Storage dtypes to build rows for")
@@ -14,6 +14,7 @@ set(MOA_CROSS_TARGETS "arm64" CACHE STRING "Targets whose rows the target moa_cr
 option(MOA_BUILD_TOOLS "Build the moa command" ON)
 option(MOA_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
 option(MOA_BUILD_BENCH "Build the benchmarks" OFF)
+option(MOA_STATIC_PROGRAMS "Link the command and the tests statically, to carry them to other machines" OFF)
 option(BUILD_SHARED_LIBS "Build libmoa as a shared library" OFF)
 set(MOA_SANITIZE "" CACHE STRING "Sanitizers of the C++ code: address,undefined or thread")
 

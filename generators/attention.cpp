@@ -125,10 +125,11 @@ void define_pairs(Attention &a, const Sizes &s) {
     a.product(i, key, j, t, h, e, b) += cast<float>(a.queries(a.channels.x, i, a.channels.y, t, h, e, b)) *
                                         cast<float>(a.k(2 * a.channels.y + a.channels.x, key_row(s, j, key), h, e, b));
     define_score(a, s);
-    // The scale would be lost to rounding in bf16 queries: it is fused into the exponent instead.
+    // The scale would be lost to rounding in bf16 queries. It comes after the difference: fused into it, masked scores would
+    // miss their own maximum by a rounding error of 1e30.
     const Expr scale = log2_scale(a);
     a.block_shift(i, j, t, h, e, b) = a.block_maximum(i, j, t, h, e, b) * scale;
-    const auto weight_of = [&](const Expr &k) { return round_bf16_up(exp2_negative_bf16(a.score(i, k, j, t, h, e, b) * scale - a.block_shift(i, j, t, h, e, b))); };
+    const auto weight_of = [&](const Expr &k) { return round_bf16_up(exp2_negative_bf16((a.score(i, k, j, t, h, e, b) - a.block_maximum(i, j, t, h, e, b)) * scale)); };
     a.weight(l, i, k2, j, t, h, e, b) = mux(l, {weight_of(2 * k2), weight_of(2 * k2 + 1)});
     a.values(l, d, k2, j, h, e, b) = mux(l, {a.v(d, key_row(s, j, 2 * k2), h, e, b), a.v(d, key_row(s, j, 2 * k2 + 1), h, e, b)});
     // Rounded weights in the denominator as in the numerator.

@@ -10,11 +10,11 @@ namespace moa {
 // Rows that are not gathered are not read: a NaN stays where it was routed from.
 struct Combine {
     Halide::ImageParam a;
-    Halide::ImageParam slots{Halide::Int(32), 3, "slots"};            // (n, e, b)
-    Halide::ImageParam valid{Halide::UInt(8), 3, "valid"};            // (m, e, b)
-    Halide::ImageParam local;                                         // (c, n, b), unread without a local branch
+    Halide::ImageParam slots{Halide::Int(32), 3, "slots"};  // (n, e, b)
+    Halide::ImageParam valid{Halide::UInt(8), 3, "valid"};  // (m, e, b)
+    Halide::ImageParam local;                               // (c, n, b), unread without a local branch
     Halide::ImageParam null_token{Halide::Float(32), 1, "null_token"};
-    Halide::ImageParam mask{Halide::UInt(8), 2, "mask"};              // (n, b)
+    Halide::ImageParam mask{Halide::UInt(8), 2, "mask"};  // (n, b)
     Halide::Param<int> routed{"routed"}, has_local{"has_local"}, divide{"divide"};
     Halide::Param<float> divisor{"divisor"};
     Halide::Var c{"c"}, n{"n"}, b{"b"};

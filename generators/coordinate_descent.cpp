@@ -13,17 +13,19 @@ constexpr float kSmallestValid = -1e29f;
 constexpr float kLog2E = 1.44269504088896341f;
 constexpr float kSmallestExponent = -126.f;
 
-// 2^z for z <= 0, exactly 1 at 0; below 2^-126 it stays there. Rounds by adding and taking off 1.5 * 2^23, strictly, so that
-// it is not folded away: two additions fewer to wait for than by conversions. What is under a strict addition is strict too, so
-// z had better be the value of a Func where it holds a product that should be fused.
+// 2^z for z <= 0, exactly 1 at 0; below 2^-126 it stays there. Rounds by adding and taking off 1.5 * 2^23, one instruction
+// fewer than by conversions; strictly, so that it is not folded away. What is under a strict addition is strict too: z had better
+// be the value of a Func where it holds a product that should be fused.
 Expr exp2_negative(const Expr &z) {
     const Expr bounded = max(z, kSmallestExponent), shifted = strict_float(bounded + 12582912.f);
     const Expr f = bounded - strict_float(shifted - 12582912.f);
-    // Least squares of the relative error on Chebyshev nodes of [-1/2, 1/2]: 2.4e-7, of which 1e-7 is rounding. As a tree: what
-    // bounds the loop is how long a vector stays in the schedulers, not the product more.
-    const Expr low = 0.6931471824645996f * f + 1.f, middle = 0.0555071507f * f + 0.24022161960601807f, high = 0.001327647f * f + 0.009675540961325169f;
-    const Expr square = f * f, p = (high * square + middle) * square + low;
-    return reinterpret<float>(reinterpret<int>(p) + (reinterpret<int>(shifted) << 23));
+    // Least squares of the relative error on Chebyshev nodes of [-1/2, 1/2]: 2.4e-7, of which 1e-7 is rounding. Horner's
+    // scheme: a tree, which is shorter, has a product more, and takes 180 us where this takes 167.
+    Expr p = 0.001327647f;
+    for (const float coefficient : {0.009675540961325169f, 0.0555071507f, 0.24022161960601807f, 0.6931471824645996f, 1.f}) {
+        p = p * f + coefficient;
+    }
+    return reinterpret<float>(reinterpret<uint32_t>(p) + (reinterpret<uint32_t>(shifted) << 23));
 }
 
 DescentRow partial(const Values &statics) {

@@ -2,6 +2,8 @@
 
 #include "generators/codegen/kernel.h"
 
+#include <utility>
+
 // Entropic top-k relaxation of rows of scores. An iteration needs one scalar of the one before it, the dual variable a:
 // with b = -max(s + a, 0), s + b = min(s, -a), whose maximum min(max s, -a) stabilises the log-sum-exp.
 namespace moa {
@@ -20,7 +22,7 @@ struct DescentRow {
     Halide::ImageParam mask{Halide::UInt(8), 2, "mask"};        // (n, b)
     Halide::Var l{"l"}, n{"n"}, r{"r"}, b{"b"};
     Halide::RDom blocks, lanes;
-    Halide::Func values{"values"};          // (n, r, b)
+    Halide::Func values{"values"};  // (n, r, b)
     Halide::Func largest_parts{"largest_parts"}, largest{"largest"};
     Halide::Func valid_parts{"valid_parts"}, valid{"valid"};  // how many positions are valid
 

@@ -20,7 +20,35 @@ Expr gelu(Expr v) {
     return 0.5f * v * (1.f + erf(v * 0.70710678f));
 }
 
-void define_product(Project &op, int panel, int pair) {
+// The reduction of one block stops at the last channel, which the analysis of bounds does not see over several blocks.
+void define_update(Project &op, int pair, bool tiles) {
+    const Var &i = op.i, &m = op.m, &p = op.p, &k = op.k, &e = op.e, &b = op.b;
+    const auto groups_of = [&](int channels) { return (op.dim_in + channels - 1) / channels; };
+    const auto inside = [&](const Expr &group) { return unsafe_promise_clamped(group, 0, groups_of(pair) - 1); };
+    if (tiles) {
+        constexpr int kTile = Project::kTileChannels;
+        op.block_channels = RDom(0, kTile, 0, op.block / kTile, "channel");
+        const RVar channel = op.block_channels.x, step = op.block_channels.y;
+        const Expr tile = k * (op.block / kTile) + step;
+        op.block_channels.where(tile < groups_of(kTile));
+        const Expr all = op.weights.dim(1).extent() / (kTile / pair);
+        const Expr of_panel = e * (all / op.bias.dim(1).extent()) + p * groups_of(kTile) + tile;
+        const Expr group = unsafe_promise_clamped(of_panel, 0, all - 1) * (kTile / pair) + channel / pair;
+        op.product(i, m, p, k, e, b) += cast<float>(op.packed(step * kTile + channel, m, k, e, b)) * cast<float>(op.weights(i * pair + channel % pair, group));
+    } else if (pair == 1) {
+        op.block_channels = RDom(0, op.block, "channel");
+        op.block_channels.where(k * op.block + op.block_channels < op.dim_in);
+        op.product(i, m, p, k, e, b) += op.packed(op.block_channels, m, k, e, b) * op.weights(i, inside(k * op.block + op.block_channels), p, e);
+    } else {
+        op.block_channels = RDom(0, pair, 0, op.block / pair, "channel");
+        const RVar half = op.block_channels.x, group = op.block_channels.y;
+        op.block_channels.where(k * (op.block / pair) + group < groups_of(pair));
+        op.product(i, m, p, k, e, b) += cast<float>(op.packed(group * pair + half, m, k, e, b)) *
+                                        cast<float>(op.weights(i * pair + half, inside(k * (op.block / pair) + group), p, e));
+    }
+}
+
+void define_product(Project &op, int pair, bool tiles) {
     const Var &i = op.i, &m = op.m, &p = op.p, &c = op.c, &k = op.k, &e = op.e, &b = op.b;
     op.dim_in = op.x.dim(0).extent();
     const Expr positions = op.x.dim(1).extent();
@@ -30,26 +58,14 @@ void define_product(Project &op, int panel, int pair) {
     // Rows come from outside: a wrong one must not read out of bounds.
     op.source(m, e, b) = {clamp(row % positions, 0, positions - 1), clamp(row / positions, 0, op.x.dim(2).extent() - 1)};
 
-    const Expr channel = k * Project::kBlock + c;
+    const Expr channel = k * op.block + c;
     const Expr taken = op.x(min(channel, op.dim_in - 1), op.source(m, e, b)[0], op.source(m, e, b)[1]);
     const Expr stored = pair == 1 ? cast<float>(taken) : taken;
     op.packed(c, m, k, e, b) = select(channel < op.dim_in, stored, cast(stored.type(), 0));
 
-    // The reduction stops at the last channel, which the analysis of bounds does not see over several blocks.
-    const auto inside = [&](const Expr &group) { return unsafe_promise_clamped(group, 0, (op.dim_in + pair - 1) / pair - 1); };
     op.product(i, m, p, k, e, b) = 0.f;
-    if (pair == 1) {
-        op.block_channels = RDom(0, Project::kBlock, "channel");
-        op.block_channels.where(k * Project::kBlock + op.block_channels < op.dim_in);
-        op.product(i, m, p, k, e, b) += op.packed(op.block_channels, m, k, e, b) * op.weights(i, inside(k * Project::kBlock + op.block_channels), p, e);
-    } else {
-        op.block_channels = RDom(0, pair, 0, Project::kBlock / pair, "channel");
-        const RVar half = op.block_channels.x, group = op.block_channels.y;
-        op.block_channels.where(k * (Project::kBlock / pair) + group < (op.dim_in + pair - 1) / pair);
-        op.product(i, m, p, k, e, b) += cast<float>(op.packed(group * pair + half, m, k, e, b)) *
-                                        cast<float>(op.weights(i * pair + half, inside(k * (Project::kBlock / pair) + group), p, e));
-    }
-    op.blocks = RDom(0, (op.dim_in + Project::kBlock - 1) / Project::kBlock, "block");
+    define_update(op, pair, tiles);
+    op.blocks = RDom(0, (op.dim_in + op.block - 1) / op.block, "block");
     op.sums(i, m, p, e, b) = 0.f;
     op.sums(i, m, p, e, b) += op.product(i, m, p, op.blocks, e, b);
 }
@@ -90,14 +106,16 @@ void define_epilogue(Project &op, Type storage, int panel, bool plain, bool rota
 
 Project make_project(Type storage, const Values &statics) {
     const int panel = statics.get("panel", 8), pair = statics.get("pair", 1);
+    const bool tiles = statics.get("tiles", 0) != 0;
     Project op;
+    op.block = statics.get("block", op.block);
     op.x = ImageParam(storage, 3, "x");
-    op.weights = ImageParam(pair == 1 ? Float(32) : storage, 4, "weights");
+    op.weights = ImageParam(pair == 1 ? Float(32) : storage, tiles ? 2 : 4, "weights");
     allow_any_stride(op.rows, op.stats, op.colsum, op.bias, op.positions, op.scale);
     if (statics.get("rotary", 0) == 0) {
         allow_any_stride(op.cosines, op.sines);
     }
-    define_product(op, panel, pair);
+    define_product(op, pair, tiles);
     define_row_terms(op);
     const bool plain = statics.get("plain", 0) != 0;
     define_epilogue(op, storage, panel, plain, !plain && statics.get("rotary", 1) != 0);

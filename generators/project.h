@@ -11,11 +11,12 @@ namespace moa {
 // column sums: value = (x . w) r + shift colsum + bias. Then gelu (erf), then rotation of the first rotary_heads heads by the
 // tables' row positions(m), then scale(m, h / scale_heads), where a factor of exactly 0 gives exactly 0.
 //
-// Static values: panel, output channels of a weight panel; pair, input channels that a multiply-add takes at once (2: bf16
-// pairs); plain = 1: no rotation, no activation, and head widths that are multiples of the panel;
-// rotary = 0: no rotation.
+// Static values: block, input channels that are packed and multiplied before the next ones; panel, output channels of a weight panel; pair, input channels that a multiply-add takes at once (2: bf16
+// pairs); tiles = 1: products of whole matrix tiles, 32 input channels at once, of weights (panel * pair, groups of all
+// panels of all experts) whose groups are zero padded to whole tiles; plain = 1: no rotation, no activation, and head widths
+// that are multiples of the panel; rotary = 0: no rotation.
 struct Project {
-    static constexpr int kBlock = 256;  // input channels of a block: a packed A tile of it stays in the second-level cache
+    static constexpr int kTileChannels = 32;
 
     Halide::ImageParam x;
     Halide::ImageParam rows{Halide::Int(32), 3, "rows"};
@@ -44,6 +45,7 @@ struct Project {
     Halide::Func out{"out"};
     Halide::Expr dim_in;
 
+    int block = 256;
     std::vector<Halide::Argument> arguments() const;
     std::vector<Halide::Func> outputs() const;
 };

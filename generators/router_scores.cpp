@@ -12,6 +12,28 @@ Expr inverse_norm(const Expr &squares) {
     return 1.f / max(sqrt(squares), kSmallestNorm);
 }
 
+template<class Term>
+RouterScores::Sum make_sum(const RouterScores &op, const std::string &name, const std::vector<Var> &axes, const Expr &wanted, Term term) {
+    constexpr int kLanes = RowMoments::kLanes;
+    const Expr channels = op.x.dim(0).extent();
+    RouterScores::Sum sum{RDom(0, channels / kLanes, name + "_blocks"), RDom(0, kLanes, name + "_lanes"), RDom(0, channels % kLanes, name + "_tail"),
+                          Func(name + "_parts"), Func(name)};
+    for (RDom *domain : {&sum.blocks, &sum.lanes, &sum.tail}) {
+        domain->where(wanted);
+    }
+    const auto with_first = [&](const Expr &first) {
+        std::vector<Expr> arguments{first};
+        arguments.insert(arguments.end(), axes.begin(), axes.end());
+        return arguments;
+    };
+    sum.parts(with_first(op.l)) = 0.f;
+    sum.parts(with_first(op.l)) += term(sum.blocks * kLanes + op.l);
+    sum.total(axes) = 0.f;
+    sum.total(axes) += sum.parts(with_first(sum.lanes));
+    sum.total(axes) += term(channels / kLanes * kLanes + sum.tail);
+    return sum;
+}
+
 void constrain_shapes(RouterScores &op) {
     const Expr positions = op.x.dim(1).extent();
     op.tokens.dim(0).set_bounds(0, op.x.dim(0).extent());
@@ -26,43 +48,22 @@ void constrain_shapes(RouterScores &op) {
 }  // namespace
 
 RouterScores make_router_scores(Type storage, const Values &) {
-    constexpr int kLanes = RowMoments::kLanes;
     RouterScores op;
     op.x = ImageParam(storage, 3, "x");
     op.moments = make_row_moments(op.x);
-    const Expr channels = op.x.dim(0).extent();
+    const Expr with_cosines = op.cosine_scale != 0.f;
+    const auto value = [&](const Expr &c) { return row_value(op.x, c, op.n, op.b); };
     // Routing tokens wanted may be rounded up to a tile: those after the last one repeat it.
     const auto token = [&](const Expr &c) { return op.tokens(c, min(op.r, op.tokens.dim(1).extent() - 1), op.b); };
 
-    const RowMoments &m = op.moments;
-    const Expr with_cosines = op.cosine_scale != 0.f, first_of_tail = channels / kLanes * kLanes;
-    op.token_channels = RDom(0, channels, "token_channels");
-    op.blocks = RDom(0, channels / kLanes, "square_blocks");
-    op.lanes = RDom(0, kLanes, "square_lanes");
-    op.tail = RDom(0, channels % kLanes, "square_tail");
-    for (RDom *domain : {&op.token_channels, &op.blocks, &op.lanes, &op.tail}) {
-        domain->where(with_cosines);
-    }
-    op.token_squares(op.r, op.b) = 0.f;
-    op.token_squares(op.r, op.b) += token(op.token_channels) * token(op.token_channels);
-    const auto square = [&](const Expr &c) { return row_value(op.x, c, op.n, op.b) * row_value(op.x, c, op.n, op.b); };
-    op.square_parts(op.l, op.n, op.b) = 0.f;
-    op.square_parts(op.l, op.n, op.b) += square(op.blocks * kLanes + op.l);
-    op.squares(op.n, op.b) = 0.f;
-    op.squares(op.n, op.b) += op.square_parts(op.lanes, op.n, op.b);
-    op.squares(op.n, op.b) += square(first_of_tail + op.tail);
-
-    const auto product = [&](const Expr &c) { return row_value(op.x, c, op.n, op.b) * token(c); };
-    op.dot_parts(op.l, op.r, op.n, op.b) = 0.f;
-    op.dot_parts(op.l, op.r, op.n, op.b) += product(m.blocks * kLanes + op.l);
-    op.dots(op.r, op.n, op.b) = 0.f;
-    op.dots(op.r, op.n, op.b) += op.dot_parts(m.lanes, op.r, op.n, op.b);
-    op.dots(op.r, op.n, op.b) += product(first_of_tail + m.tail);
-
-    const Expr dot = op.dots(op.r, op.n, op.b);
-    const Expr cosine = dot * inverse_norm(op.squares(op.n, op.b)) * inverse_norm(op.token_squares(op.r, op.b));
-    op.scores(op.n, op.r, op.b) = select(with_cosines, op.cosine_scale * cosine, dot);
-    op.stats(op.n, op.q, op.b) = m.statistic(op.q, op.n, op.b);
+    op.dots = make_sum(op, "dots", {op.r, op.n, op.b}, cast<bool>(true), [&](const Expr &c) { return value(c) * token(c); });
+    op.squares = make_sum(op, "squares", {op.n, op.b}, with_cosines, [&](const Expr &c) { return value(c) * value(c); });
+    op.token_squares = make_sum(op, "token_squares", {op.r, op.b}, with_cosines, [&](const Expr &c) { return token(c) * token(c); });
+    op.row_factor(op.n, op.b) = inverse_norm(op.squares.total(op.n, op.b));
+    op.token_factor(op.r, op.b) = op.cosine_scale * inverse_norm(op.token_squares.total(op.r, op.b));
+    const Expr dot = op.dots.total(op.r, op.n, op.b);
+    op.scores(op.n, op.r, op.b) = select(with_cosines, dot * op.row_factor(op.n, op.b) * op.token_factor(op.r, op.b), dot);
+    op.stats(op.n, op.q, op.b) = op.moments.statistic(op.q, op.n, op.b);
     constrain_shapes(op);
     return op;
 }

@@ -9,17 +9,22 @@ namespace moa {
 // scores(n, r, b) = <x(., n, b), tokens(., r, b)>, or cosine_scale times the cosine of the two where cosine_scale != 0;
 // stats(n, q, b) as in row_statistics.h.
 struct RouterScores {
+    // A sum over the channels: RowMoments::kLanes partial sums of whole blocks, then the channels after the last block.
+    struct Sum {
+        Halide::RDom blocks, lanes, tail;
+        Halide::Func parts;  // (l, and what the total has)
+        Halide::Func total;
+    };
+
     Halide::ImageParam x;
     Halide::ImageParam tokens{Halide::Float(32), 3, "tokens"};
     Halide::Param<float> cosine_scale{"cosine_scale"};
     Halide::Var l{"l"}, n{"n"}, r{"r"}, q{"q"}, b{"b"};
     RowMoments moments;
-    Halide::RDom token_channels, blocks, lanes, tail;  // of channels; for cosines only
-    Halide::Func square_parts{"square_parts"};         // (l, n, b)
-    Halide::Func squares{"squares"};                   // (n, b): once more, so that scores and stats can have loops of their own
-    Halide::Func token_squares{"token_squares"};  // (r, b)
-    Halide::Func dot_parts{"dot_parts"};          // (l, r, n, b)
-    Halide::Func dots{"dots"};                    // (r, n, b)
+    Sum dots;                                   // (r, n, b)
+    Sum squares, token_squares;                 // (n, b), (r, b), for cosines only; of x once more, so that scores share no Func with stats
+    Halide::Func row_factor{"row_factor"};      // (n, b): of cosines
+    Halide::Func token_factor{"token_factor"};  // (r, b)
     Halide::Func scores{"scores"}, stats{"stats"};
 
     std::vector<Halide::Argument> arguments() const;

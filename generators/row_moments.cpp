@@ -37,12 +37,8 @@ RowMoments make_row_moments(const ImageParam &x) {
     return m;
 }
 
-Expr RowMoments::squares(const Expr &n, const Expr &b) const {
-    return sums(0, n, b);
-}
-
-Expr RowMoments::statistic(const Expr &q, const Expr &n, const Expr &b) const {
-    return select(q == 0, sums(0, n, b), q == 1, sums(1, n, b) / channels_, deviations(n, b) / channels_);
+Expr RowMoments::statistic(const Expr &which, const Expr &position, const Expr &batch) const {
+    return select(which == 0, sums(0, position, batch), which == 1, sums(1, position, batch) / channels_, deviations(position, batch) / channels_);
 }
 
 }  // namespace moa

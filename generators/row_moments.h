@@ -8,19 +8,18 @@ namespace moa {
 
 struct RowMoments {
     Halide::Var l{"l"}, n{"n"}, q{"q"}, b{"b"};
-    Halide::RDom blocks;                             // whole blocks of kLanes channels
-    Halide::RDom lanes, tail;                        // the partial sums, and the channels after the last whole block
-    Halide::Func sum_parts{"sum_parts"};             // (l, q, n, b): q 0 squares, 1 values
-    Halide::Func sums{"sums"};                       // (q, n, b)
-    Halide::Func deviation_parts{"deviation_parts"}; // (l, n, b): squared distances from the mean
-    Halide::Func deviations{"deviations"};           // (n, b)
+    Halide::RDom blocks;                              // whole blocks of kLanes channels
+    Halide::RDom lanes, tail;                         // the partial sums, and the channels after the last whole block
+    Halide::Func sum_parts{"sum_parts"};              // (l, q, n, b): q 0 squares, 1 values
+    Halide::Func sums{"sums"};                        // (q, n, b)
+    Halide::Func deviation_parts{"deviation_parts"};  // (l, n, b): squared distances from the mean
+    Halide::Func deviations{"deviations"};            // (n, b)
 
     static constexpr int kLanes = 16;
     static constexpr int kStatistics = 3;
 
-    Halide::Expr squares(const Halide::Expr &n, const Halide::Expr &b) const;
     // 0 the sum of squares, 1 the mean, 2 the variance.
-    Halide::Expr statistic(const Halide::Expr &q, const Halide::Expr &n, const Halide::Expr &b) const;
+    Halide::Expr statistic(const Halide::Expr &which, const Halide::Expr &position, const Halide::Expr &batch) const;
 
 private:
     Halide::Expr channels_;

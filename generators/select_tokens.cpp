@@ -35,63 +35,74 @@ void define_keys(SelectTokens &op) {
     op.keys(op.n, op.r, op.b) = select(likely(op.n) < extent, key, kPaddingKey);
 }
 
-// A step of the search for the largest prefix that at least `wanted` halves reach. Nothing is left to do once exactly as
-// many reach it: then it tells them from all others, whatever the bits after it are.
-Expr known(const Func &found, const SelectTokens &op, int what) {
+// What a search step knows.
+enum Known { kPrefix,
+             kAbove,
+             kSettled };
+
+Expr known(const SelectTokens &op, const Func &found, Known what) {
     return found(op.r, op.b)[what];
 }
 
+Expr is_settled(const SelectTokens &op, const Func &found) {
+    return known(op, found, kSettled) != 0;
+}
+
+// A step of the search for the largest prefix that at least `wanted` halves reach. Nothing is left to do once exactly as
+// many reach it: whatever the bits after it are, it tells them from all others. (The bound of the loop says so, not a
+// condition inside.)
 SelectTokens::Bit make_bit(const SelectTokens &op, const Func &halves, const Func &before, const Expr &wanted, int bit, const std::string &name) {
     constexpr int kLanes = SelectTokens::kLanes, kMost = SelectTokens::kMostBlocks;
-    const Expr settled = known(before, op, 2) != 0, candidate = known(before, op, 0) + (1 << bit);
     const Expr blocks = blocks_of(op, kLanes);
     SelectTokens::Bit step{RDom(0, kMost, "blocks_" + name), RDom(0, kLanes, 0, (blocks + kMost - 1) / kMost, "lanes_" + name),
                            Func("parts_" + name), Func("count_" + name), Func("found_" + name)};
+    const Expr settled = is_settled(op, before), prefix = known(op, before, kPrefix), candidate = prefix + (1 << bit);
     const Expr block = op.o * kMost + step.blocks;
     step.blocks.where(block < select(settled, 0, blocks));
-    step.parts(op.l, op.o, op.r, op.b) = cast<int16_t>(0);
     const Expr half = halves(unsafe_promise_clamped(block, 0, blocks - 1) * kLanes + op.l, op.r, op.b);
+    step.parts(op.l, op.o, op.r, op.b) = cast<int16_t>(0);
     step.parts(op.l, op.o, op.r, op.b) += select(half > cast<int16_t>(candidate - kHalf - 1), cast<int16_t>(1), cast<int16_t>(0));
     step.count(op.r, op.b) = 0;
     step.count(op.r, op.b) += cast<int>(step.parts(step.lanes.x, step.lanes.y, op.r, op.b));
     const Expr count = step.count(op.r, op.b), reached = count >= wanted;
-    step.found(op.r, op.b) = {select(!settled && reached, candidate, known(before, op, 0)), select(settled || reached, known(before, op, 1), count),
+    step.found(op.r, op.b) = {select(!settled && reached, candidate, prefix), select(settled || reached, known(op, before, kAbove), count),
                               select(settled || count == wanted, 1, 0)};
     return step;
 }
 
-// Searches a level. What is known before it: `settled`; afterwards: the last step's.
-void define_level(SelectTokens &op, const Expr &half, const Expr &wanted, const Expr &settled) {
+// Searches halves for the `wanted`-th largest, unless it is settled already; returns what the last step found.
+Func search(SelectTokens &op, const Expr &half, const Expr &wanted, const Expr &settled) {
     const std::string name = std::to_string(op.levels.size());
     SelectTokens::Level level{Func("halves_" + name), {}};
     level.halves(op.n, op.r, op.b) = cast<int16_t>(half);
     Func found("found_" + name);
-    found(op.r, op.b) = {0, 0, settled};
+    found(op.r, op.b) = {0, 0, select(settled, 1, 0)};
     for (int bit = SelectTokens::kSearchBits - 1; bit >= 0; bit--) {
         level.bits.push_back(make_bit(op, level.halves, found, wanted, bit, name + "_" + std::to_string(bit)));
         found = level.bits.back().found;
     }
     op.levels.push_back(level);
+    return found;
 }
 
-// The k-th largest key, or a number that exactly k keys reach; and how many of the keys equal to it are wanted.
+// The k-th largest key, or a number that exactly k keys reach. Where more keys than are wanted equal it, those at the first
+// positions are taken.
 void define_threshold(SelectTokens &op) {
     const Expr key = op.keys(op.n, op.r, op.b);
-    define_level(op, key >> 16, op.k, 0);
-    const Func upper = op.levels.back().bits.back().found;
-    const Expr upper_half = known(upper, op, 0) - kHalf, rest = op.k - known(upper, op, 1);
-    define_level(op, select(key >> 16 == upper_half, (key & 0xffff) - kHalf, -kHalf), rest, known(upper, op, 2));
-    const Func lower = op.levels.back().bits.back().found;
-    const Expr halves = cast<uint32_t>(known(upper, op, 0)) << 16 | cast<uint32_t>(known(lower, op, 0));
-    op.threshold(op.r, op.b) = reinterpret<int>(halves ^ (cast<uint32_t>(1) << 31));
+    const Func upper = search(op, key >> 16, op.k, cast<bool>(false));
+    const Expr of_upper = key >> 16 == known(op, upper, kPrefix) - kHalf, rest = op.k - known(op, upper, kAbove);
+    const Func lower = search(op, select(of_upper, (key & 0xffff) - kHalf, -kHalf), rest, is_settled(op, upper));
+    // Unsigned, since int32 must not overflow.
+    const Expr prefix = cast<uint32_t>(known(op, upper, kPrefix)) << 16 | cast<uint32_t>(known(op, lower, kPrefix));
+    op.threshold(op.r, op.b) = reinterpret<int>(prefix ^ (cast<uint32_t>(1) << 31));
 
-    // Where more keys than wanted equal it, those at the first positions are taken.
-    op.ties = RDom(0, op.scores.dim(0).extent(), "ties");
-    op.ties.where(known(lower, op, 2) == 0);
+    const Expr positions = op.scores.dim(0).extent(), settled = is_settled(op, lower);
+    op.ties = RDom(0, positions, "ties");
+    op.ties.where(op.ties < select(settled, 0, positions));
+    op.cutoff(op.r, op.b) = {0, select(settled, std::numeric_limits<int>::max(), 0)};
+    const Expr seen = op.cutoff(op.r, op.b)[0], wanted = rest - known(op, lower, kAbove);
     const Expr tie = op.keys(op.ties, op.r, op.b) == op.threshold(op.r, op.b);
-    op.cutoff(op.r, op.b) = {0, select(known(lower, op, 2) != 0, std::numeric_limits<int>::max(), 0)};
-    const Expr seen = op.cutoff(op.r, op.b)[0], position = op.cutoff(op.r, op.b)[1];
-    op.cutoff(op.r, op.b) = {seen + select(tie, 1, 0), select(tie && seen < rest - known(lower, op, 1), op.ties + 1, position)};
+    op.cutoff(op.r, op.b) = {seen + select(tie, 1, 0), select(tie && seen < wanted, op.ties + 1, op.cutoff(op.r, op.b)[1])};
 }
 
 // Of every byte: its set bits in ascending order, and how many they are.
@@ -144,7 +155,7 @@ void define_compaction(SelectTokens &op) {
 // Least significant digit first, larger digits before smaller ones: stable, so equal keys stay in ascending order.
 void define_ranking(SelectTokens &op) {
     const Expr last = op.scores.dim(0).extent() - 1;
-    const auto position = [&](const Expr &j) {
+    const auto before_pass = [&](const Expr &j) {
         return op.passes.empty() ? op.selected(j, op.r, op.b) : op.passes.back().sorted(kDigits + j, op.r, op.b);
     };
     for (int shift = 0; shift < 32; shift += SelectTokens::kDigitBits) {
@@ -161,8 +172,7 @@ void define_ranking(SelectTokens &op) {
         pass.starts(op.x, op.r, op.b) = 0;
         pass.starts(op.digits, op.r, op.b) = pass.starts(op.digits - 1, op.r, op.b) + pass.histogram(op.digits - 1, op.r, op.b);
 
-        const Expr moved = position(pass.moves.y);
-        const Expr counter = digit(moved);
+        const Expr moved = before_pass(pass.moves.y), counter = digit(moved);
         pass.sorted(op.x, op.r, op.b) = undef<int>();
         pass.sorted(pass.counters, op.r, op.b) = pass.starts(pass.counters, op.r, op.b);
         const Expr slot = kDigits + clamp(pass.sorted(counter, op.r, op.b), 0, op.k - 1);

@@ -27,7 +27,7 @@ struct SelectTokens {
     struct Bit {
         Halide::RDom blocks, lanes;
         Halide::Func parts, count;  // (l, o, r, b), (r, b)
-        Halide::Func found;         // (r, b): {prefix, keys above every key of that prefix, whether it separates k keys}
+        Halide::Func found;         // (r, b): {prefix, halves above all of that prefix, whether exactly those wanted reach it}
     };
     // Upper halves of all keys first; then lower halves of those whose upper half is the one found.
     struct Level {

@@ -7,6 +7,8 @@
 #include <thread>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace moa {
@@ -15,7 +17,8 @@ namespace {
 
 constexpr std::array<std::string_view, static_cast<size_t>(CpuFeature::count)> kFeatureNames{
     "sse41", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512cd", "avx512dq",
-    "avx512vl", "avx512ifma", "avx512vbmi", "avx512vbmi2", "avx512vnni", "avx512bitalg", "avx512vpopcntdq", "avx512bf16"};
+    "avx512vl", "avx512ifma", "avx512vbmi", "avx512vbmi2", "avx512vnni", "avx512bitalg", "avx512vpopcntdq", "avx512bf16",
+    "avx512fp16", "avxvnni", "amx_tile", "amx_bf16"};
 
 int usable_cores() {
     cpu_set_t set;
@@ -27,6 +30,31 @@ int usable_cores() {
 }
 
 #if defined(__x86_64__)
+// Linux hands out the tiles' registers on request only.
+bool tiles_granted() {
+    constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+// Features that the compiler's builtins do not know; the operating system saves their registers with AVX-512's.
+void add_late_features(CpuFeatures &features) {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    if ((features & bit(CpuFeature::avx512f)) == 0 || __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) {
+        return;
+    }
+    const auto add = [&](bool has, CpuFeature feature) { features |= has ? bit(feature) : 0; };
+    const unsigned subleaves = eax;
+    add((edx >> 23 & 1) != 0, CpuFeature::avx512fp16);
+    const bool tiles = (edx >> 24 & 1) != 0, bf16_tiles = (edx >> 22 & 1) != 0;
+    if (tiles && tiles_granted()) {
+        add(true, CpuFeature::amx_tile);
+        add(bf16_tiles, CpuFeature::amx_bf16);
+    }
+    if (subleaves >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) {
+        add((eax >> 4 & 1) != 0, CpuFeature::avxvnni);
+    }
+}
+
 // The compiler's builtins know whether the operating system saves the registers, too.
 CpuFeatures host_features() {
     CpuFeatures features = 0;
@@ -49,6 +77,7 @@ CpuFeatures host_features() {
     add(__builtin_cpu_supports("avx512bitalg"), CpuFeature::avx512bitalg);
     add(__builtin_cpu_supports("avx512vpopcntdq"), CpuFeature::avx512vpopcntdq);
     add(__builtin_cpu_supports("avx512bf16"), CpuFeature::avx512bf16);
+    add_late_features(features);
     return features;
 }
 

@@ -19,6 +19,11 @@ View in_windows(const View &out, int64_t window) {
     return windows;
 }
 
+// Packed panels as one list of groups.
+View all_groups(const View &panels) {
+    return View::dense(panels.data, panels.dtype, {panels.extent(0), panels.extent(1) * panels.extent(2) * panels.extent(3)});
+}
+
 }  // namespace
 
 Status run(Run &run, const Row &row, const Project &given) {
@@ -29,7 +34,8 @@ Status run(Run &run, const Row &row, const Project &given) {
                             .rank("x", a.x, 3)
                             .rank("out", a.out, 5)
                             .that(a.x.extent(0) > 0, "x has no channels")
-                            .that(a.weights.rank > 0 && a.weights.extent(a.weights.rank - 1) == e, "the weights are not those of {} experts", e)
+                            .rank("weights", a.weights, 4)
+                            .that(a.weights.extent(3) == e, "the weights are not those of {} experts", e)
                             .that(a.x.dtype == a.out.dtype, "x is {}, out {}", name_of(a.x.dtype), name_of(a.out.dtype))
                             .input("rows", a.rows, {m, e, b})
                             .input("stats", a.stats, {a.x.extent(1), 3, a.x.extent(2)})
@@ -48,6 +54,9 @@ Status run(Run &run, const Row &row, const Project &given) {
     }
     if (nothing(a.x)) {
         return invalid("project: {} rows are gathered from none", m);
+    }
+    if (row.knob("tiles", 0) != 0) {
+        a.weights = all_groups(a.weights);
     }
     return run.launch(row, {a.x, a.rows, a.weights, a.stats, a.colsum, a.bias, a.cosines, a.sines, a.positions, a.scale, i(a.gather), static_cast<int32_t>(a.norm),
                             static_cast<float>(a.norm_dim), static_cast<int32_t>(a.activation), a.rotary_heads, a.scale_heads, a.out});

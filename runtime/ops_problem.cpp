@@ -65,8 +65,9 @@ int64_t padded(int64_t elements) {
 
 }  // namespace
 
-size_t scratch_bytes(const Row & /*row*/, const RouterScores & /*a*/) {
-    return 0;
+// A factor for every routing token.
+size_t scratch_bytes(const Row &row, const RouterScores &a) {
+    return on_heap(row) ? 0 : arena({4 * padded(a.tokens.extent(1))});
 }
 size_t scratch_bytes(const Row & /*row*/, const RowStatistics & /*a*/) {
     return 0;

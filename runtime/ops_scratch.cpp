@@ -7,12 +7,14 @@ namespace moa::ops {
 
 namespace {
 
-constexpr int64_t kBlockChannels = 256;  // generators/project.h
-constexpr int64_t kPitch = kBlockChannels + 16;
+constexpr int kBlockChannels = 256;  // generators/project.h
+constexpr int64_t kPitchPadding = 32;
 constexpr int64_t kStateRows = 4;  // beside the outputs: sum, maximum, two factors
 
-// What is read beyond a block's end by whole vectors.
-constexpr int64_t kPadding = 64;
+constexpr int64_t kPadding = 64;   // what whole vectors read beyond a block's end
+// Halide reuses its blocks for others, which may be larger: such a one is asked for anew while the old memory still lies under
+// others.
+constexpr size_t kReuse = 2;
 
 size_t arena(const Row &row, std::initializer_list<int64_t> blocks) {
     if (row.schedule == "reference") {  // uses the heap
@@ -20,7 +22,7 @@ size_t arena(const Row &row, std::initializer_list<int64_t> blocks) {
     }
     size_t bytes = 2 * Run::kBlockAlignment;
     for (const int64_t block : blocks) {
-        bytes += Run::block_bytes(static_cast<size_t>(block + kPadding));
+        bytes += kReuse * Run::block_bytes(static_cast<size_t>(block + kPadding));
     }
     return bytes;
 }
@@ -36,7 +38,7 @@ int64_t padded_width(const Row &row, int64_t head_dim) {
 size_t scratch_bytes(const Row &row, const Project & /*a*/) {
     const int64_t panel = row.knob("panel", 8), rows = row.knob("rows", 1), columns = row.knob("columns", 1);
     const int64_t element = row.knob("pair", 1) == 1 ? 4 : 2;
-    const int64_t sums = 4 * panel * rows * (columns / panel + 2), packed = element * kPitch * rows;
+    const int64_t sums = 4 * panel * rows * (columns / panel + 2), packed = element * (row.knob("block", kBlockChannels) + kPitchPadding) * rows;
     return arena(row, {sums, packed, packed});
 }
 

@@ -11,7 +11,7 @@ namespace {
 struct Panels {
     Panels(const PanelFormat &format, int64_t out, int64_t in)
         : width(static_cast<int64_t>(format.panel) * format.pair),
-          groups((in + format.pair - 1) / format.pair), count((out + format.panel - 1) / format.panel) {
+          groups(((in + format.pair - 1) / format.pair + format.align - 1) / format.align * format.align), count((out + format.panel - 1) / format.panel) {
     }
 
     int64_t elements() const {
@@ -42,7 +42,11 @@ void pack(const PanelFormat &format, const float *weights, int64_t out, int64_t 
 
 PanelFormat format_of(const Row &row) {
     const int pair = row.knob("pair", 1);
-    return {.panel = row.knob("panel", 8), .pair = pair, .dtype = pair == 1 ? DType::f32 : DType::bf16};
+    constexpr int kTileChannels = 32;  // generators/project.h
+    return {.panel = row.knob("panel", 8),
+            .pair = pair,
+            .dtype = pair == 1 ? DType::f32 : DType::bf16,
+            .align = row.knob("tiles", 0) != 0 ? kTileChannels / pair : 1};
 }
 
 size_t packed_bytes(const PanelFormat &format, int64_t out, int64_t in, int64_t experts) {

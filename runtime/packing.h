@@ -14,6 +14,7 @@ struct PanelFormat {
     int panel = 16;
     int pair = 1;
     DType dtype = DType::f32;
+    int align = 1;  // groups come in multiples of so many, the last ones zero: rows of matrix tiles take whole tiles
 
     friend auto operator<=>(const PanelFormat &, const PanelFormat &) = default;
 };

@@ -6,6 +6,43 @@ namespace moa {
 
 using namespace Halide;
 
+namespace {
+
+void schedule_vectors(Project &op, const Var &tile, int vector, int panel, int pair, int tile_rows) {
+    op.product.compute_at(op.sums, tile)
+        .bound_extent(op.i, panel)
+        .bound_extent(op.m, tile_rows)
+        .vectorize(op.i, vector)
+        .unroll(op.i)
+        .unroll(op.m);
+    Stage update = op.product.update();
+    if (pair == 1) {
+        update.reorder(op.i, op.m, op.block_channels);
+    } else {
+        update.reorder(op.block_channels.x, op.i, op.m, op.block_channels.y).atomic().vectorize(op.block_channels.x);
+    }
+    update.vectorize(op.i, vector).unroll(op.i).unroll(op.m);
+}
+
+// One AMX accumulator of 16 x 16 sums, stored for every block of channels. Halide knows a tile by the shape of its indices
+// (ExtractTileOperations.cpp): rows of what is loaded and stored must not be dense, hence the pitch of the stored tile.
+void schedule_tiles(Project &op, const Var &tile, int panel, int tile_rows) {
+    constexpr int kPitch = 32;
+    op.product.in().compute_at(op.sums, tile).align_storage(op.i, kPitch);
+    op.product.compute_at(op.sums, tile).store_in(MemoryType::AMXTile);
+    for (Func f : {op.product, op.product.in()}) {
+        f.bound_extent(op.i, panel).bound_extent(op.m, tile_rows).vectorize(op.i).vectorize(op.m);
+    }
+    op.product.update()
+        .reorder(op.block_channels.x, op.i, op.m, op.block_channels.y)
+        .atomic()
+        .vectorize(op.block_channels.x)
+        .vectorize(op.i)
+        .vectorize(op.m);
+}
+
+}  // namespace
+
 // Knobs: panel x tile_rows, the register tile; rows x columns, a task's part of the output. Where heads are rotated, they must
 // not be wider than columns. On 2 cores of an AVX-512 EPYC (Zen 4) one thread reaches 99 to 103 GFLOP/s in f32 (torch.matmul
 // 90 to 95, peak 116) and 183 to 200 in bf16 with panel 32 x 12 rows; the rows need no transposition, since the tile
@@ -54,23 +91,15 @@ void schedule_project_cpu(Project &op, const Target &target, const Values &knobs
         .unroll(row);
     op.packed.compute_at(op.sums, op.blocks)
         .store_in(MemoryType::Stack)
-        .bound_extent(op.c, Project::kBlock)
+        .bound_extent(op.c, op.block)
         .bound_extent(op.m, rows)
-        .align_storage(op.c, Project::kBlock + 16)
+        .align_storage(op.c, op.block + (knobs.get("tiles", 0) != 0 ? 32 : 16))  // tiles want rows on cache lines
         .vectorize(op.c, 2 * vector);
-    op.product.compute_at(op.sums, tile)
-        .bound_extent(op.i, panel)
-        .bound_extent(op.m, tile_rows)
-        .vectorize(op.i, vector)
-        .unroll(op.i)
-        .unroll(op.m);
-    Stage update = op.product.update();
-    if (pair == 1) {
-        update.reorder(op.i, op.m, op.block_channels);
+    if (knobs.get("tiles", 0) != 0) {
+        schedule_tiles(op, tile, panel, tile_rows);
     } else {
-        update.reorder(op.block_channels.x, op.i, op.m, op.block_channels.y).atomic().vectorize(op.block_channels.x);
+        schedule_vectors(op, tile, vector, panel, pair, tile_rows);
     }
-    update.vectorize(op.i, vector).unroll(op.i).unroll(op.m);
 
     op.x.dim(0).set_min(0).set_stride(1);
     op.weights.dim(0).set_bounds(0, panel * pair).set_stride(1);

@@ -63,7 +63,7 @@ std::string routes_as_text(const std::vector<LayerRoutes> &layers, const std::st
 std::string routes_as_svg(const std::vector<LayerRoutes> &layers, const std::string &passage) {
     static constexpr std::array<std::string_view, 4> kColours{"#1b6ca8", "#c0392b", "#27874a", "#8e5ba6"};
     constexpr int64_t kPerLine = 128, kCell = 9, kLabel = 110, kTop = 40;
-    const int64_t positions = static_cast<int64_t>(passage.size());
+    const auto positions = static_cast<int64_t>(passage.size());
     int64_t rows = 0;
     for (const LayerRoutes &layer : layers) {
         rows += layer.experts;

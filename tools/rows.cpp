@@ -51,7 +51,7 @@ Status check_filter(const char *option, const std::string &wanted, std::string_v
     for (const Row &row : built_rows()) {
         known.insert(row.*field);
     }
-    if (wanted.empty() || known.count(wanted) > 0) {
+    if (wanted.empty() || known.contains(wanted)) {
         return {};
     }
     return invalid("{} is '{}', and rows were built for {}", option, wanted, fmt::join(known, ", "));

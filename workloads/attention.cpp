@@ -132,15 +132,15 @@ void Attention::one_query(const Operands &from, int64_t i, int64_t h, int64_t e,
             magnitude[c] += weight * std::fabs(v[c]);
         }
     }
-    // An error of every score is a relative error of every weight; bf16 rows round the weights as well. Masked keys may
-    // weigh 2^-126 instead of nothing.
-    constexpr double kMaskedWeight = 1e-36;
+    // An error of every score is a relative error of every weight; bf16 rows round the weights as well. Weights below
+    // 2^-126 may be nothing.
+    constexpr double kSmallestWeight = 0x1p-120;
     const double relative =
         2 * score_error + sum_error(keys + 1) + (dtype() == DType::bf16 ? roundoff(DType::bf16) : 0);
     for (int64_t c = 0; c < d; c++) {
         const double value = mixed[c] / sum;
         out.value(c, i, h, e, b) = value;
-        out.bound(c, i, h, e, b) = relative * magnitude[c] / sum + roundoff(dtype()) * std::fabs(value) + kMaskedWeight;
+        out.bound(c, i, h, e, b) = relative * magnitude[c] / sum + roundoff(dtype()) * std::fabs(value) + kSmallestWeight;
         if (uniform && std::any_of(q, q + d, [](double x) { return std::isnan(x); })) {
             out.bound(c, i, h, e, b) = kInfinity;
         }

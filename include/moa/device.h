@@ -27,6 +27,10 @@ enum class CpuFeature : uint8_t { sse41,
                                   avx512bitalg,
                                   avx512vpopcntdq,
                                   avx512bf16,
+                                  avx512fp16,
+                                  avxvnni,
+                                  amx_tile,
+                                  amx_bf16,
                                   count };
 
 MOA_EXPORT std::string_view name_of(CpuFeature feature);
@@ -45,6 +49,7 @@ struct DeviceDescription {
     int cores = 1;  // that this process may use
 };
 
+// Asks the operating system, once a process, for the use of AMX tiles where the CPU has them.
 MOA_EXPORT DeviceDescription describe_host();
 
 }  // namespace moa

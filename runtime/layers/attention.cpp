@@ -20,8 +20,8 @@ Result<Attention> Attention::create(const Config &config, const TensorMap &weigh
     impl->config = config;
     Config &c = impl->config;
     c.dim_context = c.dim_context == 0 ? c.dim : c.dim_context;
-    if (c.dim < 1 || c.dim_context < 1 || c.dim_head < 1 || c.heads < 1 || c.groups < 1) {
-        return invalid("Attention: dim {}, dim_context {}, dim_head {}, heads {}, groups {} must be at least 1", c.dim, c.dim_context,
+    if (!sizes_fit({c.dim, c.dim_context, c.dim_head, c.heads, c.groups})) {
+        return invalid("Attention: dim {}, dim_context {}, dim_head {}, heads {}, groups {} must be 1 to 2^20", c.dim, c.dim_context,
                        c.dim_head, c.heads, c.groups);
     }
     AttentionCore &core = impl->core;

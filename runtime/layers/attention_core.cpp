@@ -79,11 +79,16 @@ void AttentionCore::read(WeightReader &weights, const std::string &prefix) {
     std::vector<float> q = weights.take(prefix + "to_q.weight", {E * inner, dim, 1});
     std::vector<float> kv = weights.take(prefix + "to_kv.weight", {E * 2 * inner, dim_context, 1});
     std::vector<float> out = weights.take(prefix + "to_out.weight", {E * dim, inner, 1});
-    if (prenorm) {
-        fold_expert_gains(q, weights.take(prefix + "norm.gamma", {E, dim, 1}), E, dim);
-        fold_expert_gains(kv, weights.take(prefix + "context_norm.gamma", {E, dim_context, 1}), E, dim_context);
-    }
+    const auto gain = [&](const char *name, int64_t channels) { return prenorm ? weights.take(prefix + name, {E, channels, 1}) : std::vector<float>(); };
+    const std::vector<float> gamma = gain("norm.gamma", dim), context_gamma = gain("context_norm.gamma", dim_context);
     const std::vector<float> null_kv = weights.take(prefix + "null_kv", {2, E, H, 1, d});
+    if (!weights.ok()) {
+        return;
+    }
+    if (prenorm) {
+        fold_expert_gains(q, gamma, E, dim);
+        fold_expert_gains(kv, context_gamma, E, dim_context);
+    }
     const auto middle = null_kv.begin() + static_cast<std::ptrdiff_t>(null_kv.size() / 2);
     null_key = share(std::vector<float>(null_kv.begin(), middle));
     null_value = share(std::vector<float>(middle, null_kv.end()));

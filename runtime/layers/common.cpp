@@ -35,17 +35,13 @@ std::vector<float> copy(const TensorView &tensor) {
 
 std::vector<float> WeightReader::take(const std::string &name, std::initializer_list<int64_t> shape) {
     taken_.insert(name);
-    std::vector<int64_t> wanted(shape);
-    size_t elements = 1;
-    for (const int64_t extent : wanted) {
-        elements *= static_cast<size_t>(extent);
-    }
+    const std::vector<int64_t> wanted(shape);
     const auto found = weights_.find(name);
     if (found == weights_.end()) {
         if (status_.ok()) {
             status_ = Status(Code::not_found, text("weight {} {} is missing", name, text_of(wanted)));
         }
-        return std::vector<float>(elements);
+        return {};
     }
     const TensorView &tensor = found->second;
     const bool same = std::vector<int64_t>(tensor.shape.begin(), tensor.shape.begin() + std::max(tensor.rank, 0)) == wanted;
@@ -53,7 +49,7 @@ std::vector<float> WeightReader::take(const std::string &name, std::initializer_
         if (status_.ok()) {
             status_ = invalid("weight {}: the layer wants f32 or bf16 {} on cpu, not {}", name, text_of(wanted), tensor.describe());
         }
-        return std::vector<float>(elements);
+        return {};
     }
     return copy(tensor);
 }
@@ -68,6 +64,10 @@ Status WeightReader::finish() const {
         }
     }
     return {};
+}
+
+bool sizes_fit(std::initializer_list<int64_t> sizes) {
+    return std::all_of(sizes.begin(), sizes.end(), [](int64_t size) { return size >= 1 && size <= kLargestSize; });
 }
 
 Floats share(std::vector<float> values) {

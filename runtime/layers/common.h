@@ -25,7 +25,13 @@ public:
     bool has(std::string_view name) const {
         return weights_.find(name) != weights_.end();
     }
-    // Row-major f32 copy of an f32 or bf16 tensor.
+    bool ok() const {
+        return status_.ok();
+    }
+    const Status &status() const {
+        return status_;
+    }
+    // Row-major f32 copy of an f32 or bf16 tensor; empty if it is missing or misshapen.
     std::vector<float> take(const std::string &name, std::initializer_list<int64_t> shape);
     // Names that the layer does not use but that a state_dict may hold.
     void ignore(const std::string &name) {
@@ -38,6 +44,10 @@ private:
     std::set<std::string> taken_;
     Status status_;
 };
+
+// Sizes of a layer: at least 1, and such that no product of a few of them overflows.
+constexpr int64_t kLargestSize = int64_t{1} << 20;
+bool sizes_fit(std::initializer_list<int64_t> sizes);
 
 using Floats = std::shared_ptr<const std::vector<float>>;
 

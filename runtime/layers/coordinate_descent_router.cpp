@@ -17,8 +17,8 @@ CoordinateDescentRouter::CoordinateDescentRouter(std::shared_ptr<const Impl> imp
 }
 
 Result<CoordinateDescentRouter> CoordinateDescentRouter::create(const Config &config, const TensorMap &weights) {
-    if (config.dim < 1 || config.num_routing_tokens < 1) {
-        return invalid("CoordinateDescentRouter: dim {} and num_routing_tokens {} must be at least 1", config.dim, config.num_routing_tokens);
+    if (!sizes_fit({config.dim, config.num_routing_tokens})) {
+        return invalid("CoordinateDescentRouter: dim {} and num_routing_tokens {} must be 1 to 2^20", config.dim, config.num_routing_tokens);
     }
     if (Status status = check_router_options(config); !status) {
         return status;

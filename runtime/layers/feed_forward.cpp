@@ -17,19 +17,21 @@ FeedForward::FeedForward(std::shared_ptr<const Impl> impl)
 
 Result<FeedForward> FeedForward::create(const Config &config, const TensorMap &weights) {
     const int64_t dim = config.dim, hidden = config.hidden;
-    if (dim < 1 || hidden < 1) {
-        return invalid("FeedForward: dim {} and hidden {} must be at least 1", dim, hidden);
+    if (!sizes_fit({dim, hidden})) {
+        return invalid("FeedForward: dim {} and hidden {} must be 1 to 2^20", dim, hidden);
     }
     WeightReader reader(weights);
     std::vector<float> first = reader.take("1.weight", {hidden, dim}), second = reader.take("3.weight", {dim, hidden});
-    fold_gain(first, reader.take("0.gamma", {dim}), dim);
-    auto impl = std::make_shared<Impl>();
-    impl->config = config;
-    impl->widen = std::make_shared<PreparedLinear>(1, hidden, dim, std::move(first), reader.take("1.bias", {hidden}));
-    impl->narrow = std::make_shared<PreparedLinear>(1, dim, hidden, std::move(second), reader.take("3.bias", {dim}));
+    const std::vector<float> gain = reader.take("0.gamma", {dim});
+    std::vector<float> first_bias = reader.take("1.bias", {hidden}), second_bias = reader.take("3.bias", {dim});
     if (Status status = reader.finish(); !status) {
         return status;
     }
+    fold_gain(first, gain, dim);
+    auto impl = std::make_shared<Impl>();
+    impl->config = config;
+    impl->widen = std::make_shared<PreparedLinear>(1, hidden, dim, std::move(first), std::move(first_bias));
+    impl->narrow = std::make_shared<PreparedLinear>(1, dim, hidden, std::move(second), std::move(second_bias));
     return FeedForward(std::move(impl));
 }
 
@@ -63,20 +65,22 @@ Linear::Linear(std::shared_ptr<const Impl> impl)
 
 Result<Linear> Linear::create(const Config &config, const TensorMap &weights) {
     const int64_t in = config.dim_in, out = config.dim_out;
-    if (in < 1 || out < 1) {
-        return invalid("Linear: dim_in {} and dim_out {} must be at least 1", in, out);
+    if (!sizes_fit({in, out})) {
+        return invalid("Linear: dim_in {} and dim_out {} must be 1 to 2^20", in, out);
     }
     WeightReader reader(weights);
     std::vector<float> weight = reader.take("weight", {out, in});
-    if (config.rms_norm) {
-        fold_gain(weight, reader.take("gamma", {in}), in);
-    }
-    auto impl = std::make_shared<Impl>();
-    impl->config = config;
-    impl->product = std::make_shared<PreparedLinear>(1, out, in, std::move(weight), config.bias ? reader.take("bias", {out}) : std::vector<float>());
+    const std::vector<float> gain = config.rms_norm ? reader.take("gamma", {in}) : std::vector<float>();
+    std::vector<float> bias = config.bias ? reader.take("bias", {out}) : std::vector<float>();
     if (Status status = reader.finish(); !status) {
         return status;
     }
+    if (config.rms_norm) {
+        fold_gain(weight, gain, in);
+    }
+    auto impl = std::make_shared<Impl>();
+    impl->config = config;
+    impl->product = std::make_shared<PreparedLinear>(1, out, in, std::move(weight), std::move(bias));
     return Linear(std::move(impl));
 }
 

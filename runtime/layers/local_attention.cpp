@@ -16,8 +16,8 @@ LocalAttention::LocalAttention(std::shared_ptr<const Impl> impl)
 }
 
 Result<LocalAttention> LocalAttention::create(const Config &config, const TensorMap &weights) {
-    if (config.dim_head < 1 || (config.rotary && config.dim_head % 2 != 0)) {
-        return invalid("LocalAttention: dim_head {} must be at least 1, and even with rotary positions", config.dim_head);
+    if (!sizes_fit({config.dim_head}) || (config.rotary && config.dim_head % 2 != 0)) {
+        return invalid("LocalAttention: dim_head {} must be 1 to 2^20, and even with rotary positions", config.dim_head);
     }
     Result<LocalWindows> windows = windows_of(config, config.dim_head);
     if (!windows.ok()) {

@@ -109,9 +109,32 @@ void local_attention(PlanBuilder &builder, const LocalWindows &w, const LocalReq
     });
 }
 
+namespace {
+
+// A product of a layer norm's output, or of its input if there is no norm: the gain goes into the weights, the offset's
+// product into the bias.
+std::shared_ptr<const PreparedLinear> normed_product(std::vector<float> weights, std::vector<float> bias, int64_t out, const std::vector<float> &gain,
+                                                     const std::vector<float> &offset) {
+    const int64_t in = static_cast<int64_t>(weights.size()) / out;
+    bias.resize(static_cast<size_t>(out), 0.f);
+    for (int64_t o = 0; o < out && !offset.empty(); o++) {
+        double sum = bias[o];
+        for (int64_t i = 0; i < in; i++) {
+            sum += static_cast<double>(weights[o * in + i]) * offset[i];
+        }
+        bias[o] = static_cast<float>(sum);
+    }
+    if (!gain.empty()) {
+        fold_gain(weights, gain, in);
+    }
+    return std::make_shared<const PreparedLinear>(1, out, in, std::move(weights), std::move(bias));
+}
+
+}  // namespace
+
 Result<LocalCore> read_local_core(const LocalMHA::Config &c, WeightReader &weights, const std::string &prefix) {
-    if (c.dim < 1 || c.dim_head < 1 || c.heads < 1) {
-        return invalid("LocalMHA: dim {}, dim_head {}, heads {} must be at least 1", c.dim, c.dim_head, c.heads);
+    if (!sizes_fit({c.dim, c.dim_head, c.heads})) {
+        return invalid("LocalMHA: dim {}, dim_head {}, heads {} must be 1 to 2^20", c.dim, c.dim_head, c.heads);
     }
     LocalAttentionOptions options = c;
     if (c.qk_rmsnorm) {
@@ -134,31 +157,24 @@ Result<LocalCore> read_local_core(const LocalMHA::Config &c, WeightReader &weigh
         core.windows.q_gain = weights.take(prefix + "q_scale", {c.dim_head});
         core.windows.k_gain = weights.take(prefix + "k_scale", {c.dim_head});
     }
-    // A product of the layer norm's output: the gain goes into the weights, the offset's product into the bias.
-    const auto linear = [&](std::vector<float> w, std::vector<float> bias, int64_t out, const std::vector<float> &gain, const std::vector<float> &offset) {
-        bias.resize(static_cast<size_t>(out), 0.f);
-        for (int64_t o = 0; o < out && !offset.empty(); o++) {
-            double sum = bias[o];
-            for (int64_t i = 0; i < dim; i++) {
-                sum += static_cast<double>(w[o * dim + i]) * offset[i];
-            }
-            bias[o] = static_cast<float>(sum);
-        }
-        if (!gain.empty()) {
-            fold_gain(w, gain, dim);
-        }
-        return std::make_shared<const PreparedLinear>(1, out, dim, std::move(w), std::move(bias));
-    };
-    std::vector<float> gain, offset;
+    std::vector<float> gain, offset, gate, gate_bias;
     if (c.prenorm) {
         gain = weights.take(prefix + "norm.weight", {dim});
         offset = weights.take(prefix + "norm.bias", {dim});
     }
-    core.to_qkv = linear(weights.take(prefix + "to_qkv.weight", {3 * inner, dim}), {}, 3 * inner, gain, offset);
     if (c.gate_values_per_head) {
-        core.to_gate = linear(weights.take(prefix + "to_v_gate.0.weight", {c.heads, dim}), weights.take(prefix + "to_v_gate.0.bias", {c.heads}), c.heads, gain, offset);
+        gate = weights.take(prefix + "to_v_gate.0.weight", {c.heads, dim});
+        gate_bias = weights.take(prefix + "to_v_gate.0.bias", {c.heads});
     }
-    core.to_out = std::make_shared<const PreparedLinear>(1, dim, inner, weights.take(prefix + "to_out.weight", {dim, inner}));
+    std::vector<float> qkv = weights.take(prefix + "to_qkv.weight", {3 * inner, dim}), out = weights.take(prefix + "to_out.weight", {dim, inner});
+    if (!weights.ok()) {
+        return weights.status();
+    }
+    core.to_qkv = normed_product(std::move(qkv), {}, 3 * inner, gain, offset);
+    if (c.gate_values_per_head) {
+        core.to_gate = normed_product(std::move(gate), std::move(gate_bias), c.heads, gain, offset);
+    }
+    core.to_out = std::make_shared<const PreparedLinear>(1, dim, inner, std::move(out));
     return core;
 }
 

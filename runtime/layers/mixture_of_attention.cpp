@@ -27,8 +27,8 @@ MixtureOfAttention::MixtureOfAttention(std::shared_ptr<const Impl> impl)
 namespace {
 
 Status check(const MixtureOfAttention::Config &c) {
-    if (c.dim < 1 || c.dim_context < 1 || c.num_experts < 1 || c.dim_head < 1 || c.heads < 1) {
-        return invalid("MixtureOfAttention: dim {}, dim_context {}, num_experts {}, dim_head {}, heads {} must be at least 1", c.dim,
+    if (!sizes_fit({c.dim, c.dim_context, c.num_experts, c.dim_head, c.heads})) {
+        return invalid("MixtureOfAttention: dim {}, dim_context {}, num_experts {}, dim_head {}, heads {} must be 1 to 2^20", c.dim,
                        c.dim_context, c.num_experts, c.dim_head, c.heads);
     }
     if (c.num_routed_queries < 1 || c.num_routed_key_values < 1) {
@@ -79,10 +79,12 @@ Result<MixtureOfAttention> MixtureOfAttention::create(const Config &config, cons
         local.heads = c.heads;
         local.prenorm = c.prenorm;
         Result<LocalCore> made = read_local_core(local, reader, "local_attn.");
-        if (!made.ok()) {
+        if (!made.ok() && reader.ok()) {
             return Status(made.status().code(), "local_attn: " + made.status().message());
         }
-        impl->local = std::move(*made);
+        if (made.ok()) {
+            impl->local = std::move(*made);
+        }
     }
     if (Status status = reader.finish(); !status) {
         return status;

@@ -8,7 +8,8 @@ namespace moa {
 
 namespace {
 
-constexpr int64_t kFusedIterations = 20;  // rows of coordinate_descent unroll the package's default
+constexpr int64_t kFusedIterations = 20;   // rows of coordinate_descent unroll the package's default
+constexpr int64_t kMostIterations = 4096;  // each is a step of the plan
 
 // Epsilon of each iteration and, last, the one that divides at the end.
 std::vector<float> epsilons(const RouterOptions &options) {
@@ -96,8 +97,8 @@ View mask_view(const Frame &f, Handle mask, int64_t length, int64_t batch) {
 }
 
 Status check_router_options(const RouterOptions &options) {
-    if (options.n_iters < 1) {
-        return invalid("n_iters is {}, must be at least 1", options.n_iters);
+    if (options.n_iters < 1 || options.n_iters > kMostIterations) {
+        return invalid("n_iters is {}, must be 1 to {}", options.n_iters, kMostIterations);
     }
     if (!(options.fetch_k_ratio >= 1)) {
         return invalid("fetch_k_ratio is {}, must be at least 1", options.fetch_k_ratio);

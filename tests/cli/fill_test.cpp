@@ -40,6 +40,21 @@ TEST(Fill, BadFilesAreOneLine) {
     }
 }
 
+// As installed: the tool in bin, its models in share beside it, wherever that is.
+TEST(Fill, AnInstalledToolFindsItsModels) {
+    const Folder folder;
+    std::filesystem::create_directories(folder / "bin");
+    std::filesystem::copy_file(MOA_TOOL, folder / "bin/moa");
+    const std::string model = (std::filesystem::path(folder / "bin") / MOA_INSTALLED_MODELS / "masked_lm.safetensors").lexically_normal().string();
+    std::filesystem::create_directories(std::filesystem::path(model).parent_path());
+    const std::string command = "echo te_t | " + quoted(folder / "bin/moa") + " fill --text - >" + quoted(folder / "out") + " 2>" + quoted(folder / "err");
+    EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 2);
+    EXPECT_NE(contents(folder / "err").find(model), std::string::npos) << contents(folder / "err");
+    std::filesystem::copy_file(kModel, model);
+    EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 0) << contents(folder / "err");
+    EXPECT_EQ(contents(folder / "out").size(), 5U);
+}
+
 TEST(Demo, ShowsTextsRoutesRowsAndVerdict) {
     const Folder folder;
     const std::string svg = folder / "routes.svg";

@@ -131,6 +131,7 @@ TEST_F(VerifyTest, InconsistentCasesAreBadInput) {
     };
     expect_bad("no case", [](ChangedCase &c) { c.metadata.erase("case"); });
     expect_bad("case is no JSON", [](ChangedCase &c) { c.metadata["case"] = "{\"config\": "; });
+    expect_bad("a long case", [](ChangedCase &c) { c.metadata["case"].append(size_t{1} << 20, ' '); });
     expect_bad("case without config", [](ChangedCase &c) { c.metadata["case"] = "{}"; });
     expect_bad("config without module", [](ChangedCase &c) { c.metadata["case"] = "{\"config\": {\"init\": 3}}"; });
     expect_bad("no x", [](ChangedCase &c) { c.tensors.erase("in.x"); });

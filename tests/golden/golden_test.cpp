@@ -35,7 +35,7 @@ TEST(GoldenFiles, AreAllThere) {
     EXPECT_EQ(golden_files().size(), 42U);
 }
 
-// Any number of threads gives the same verdict, and the same bits.
+// Any number of threads gives the same errors to the last bit.
 TEST(GoldenFiles, ThreadsDoNotMatter) {
     for (const std::string &path : golden_files()) {
         const Result<RecordedCase> recorded = RecordedCase::open(path);

@@ -25,7 +25,7 @@ void expect_packed(const PanelFormat &format, int64_t out, int64_t in, int64_t e
     const View view = packed_view(format, packed.data(), out, in, experts);
     ASSERT_EQ(view.rank, 4);
     const int64_t panels = (out + format.panel - 1) / format.panel,
-                  groups = (in + format.pair - 1) / format.pair;
+                  groups = ((in + format.pair - 1) / format.pair + format.align - 1) / format.align * format.align;
     EXPECT_EQ(view.extent(3), experts);
     size_t place = 0;
     for (int64_t e = 0; e < experts; e++) {
@@ -55,6 +55,7 @@ TEST(Packing, EveryWeightHasItsPlaceAndTheRestIsZero) {
                 expect_packed({panel, pair, dtype}, 9, 5, 2);
                 expect_packed({panel, pair, dtype}, 8, 4, 1);
                 expect_packed({panel, pair, dtype}, 1, 1, 1);
+                expect_packed({panel, pair, dtype, 16}, 9, 35, 2);
             }
         }
     }

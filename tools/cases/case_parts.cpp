@@ -32,7 +32,7 @@ std::vector<int64_t> CaseInputs::sizes(const std::string &name, const std::vecto
     taken_.insert(name);
     const auto found = recorded_.file.tensors().find("in." + name);
     const bool given = found != recorded_.file.tensors().end();
-    const std::vector<int64_t> shape = given ? shape_of(found->second) : std::vector<int64_t>();
+    std::vector<int64_t> shape = given ? shape_of(found->second) : std::vector<int64_t>();
     std::string wanted;
     for (const std::vector<int64_t> &want : shapes) {
         if (given && fits(shape, want)) {
@@ -43,7 +43,8 @@ std::vector<int64_t> CaseInputs::sizes(const std::string &name, const std::vecto
     if (status_.ok()) {
         status_ = invalid("in.{} is {}, must be {} (-1: any size)", name, given ? found->second.describe() : "missing", wanted);
     }
-    return std::vector<int64_t>(shapes.front().size(), -1);
+    std::vector<int64_t> unknown(shapes.front().size(), -1);
+    return unknown;
 }
 
 void CaseInputs::pass(const std::string &name, const std::string &argument, DType dtype, std::vector<int64_t> shape) {
@@ -72,7 +73,7 @@ Status CaseInputs::finish() const {
         return status_;
     }
     for (const auto &[name, tensor] : recorded_.file.tensors("in.")) {
-        if (taken_.count(name) == 0) {
+        if (!taken_.contains(name)) {
             return {Code::unsupported, text("{} takes no input {} here", recorded_.module, name)};
         }
     }
@@ -95,7 +96,7 @@ void read_router_options(Keywords &keywords, RouterOptions &options) {
 Result<Semantics> semantics_of(const RecordedCase &recorded, std::initializer_list<const char *> needed) {
     static const std::set<std::string, std::less<>> kKnown{"gather", "kv_split", "local_unrouted"};
     for (const std::string &name : recorded.fix) {
-        if (kKnown.count(name) == 0) {
+        if (!kKnown.contains(name)) {
             return Status(Code::unsupported, text("the repair {} is not one of {}'s", name, recorded.module));
         }
     }
@@ -103,7 +104,7 @@ Result<Semantics> semantics_of(const RecordedCase &recorded, std::initializer_li
         return Semantics::reference;
     }
     for (const char *name : needed) {
-        if (recorded.fix.count(name) == 0) {
+        if (!recorded.fix.contains(name)) {
             return Status(Code::unsupported, text("only some of the package's surprises are repaired: {} is not, and matters here", name));
         }
     }
@@ -182,7 +183,7 @@ double projected(const RecordedCase &recorded, double input, const std::string &
     if (!recorded.has(weight) || recorded.tensor(weight).shape().size() < 2) {
         return input;  // creating the layer fails, and says why
     }
-    const double channels = static_cast<double>(recorded.tensor(weight).shape()[1]);
+    const auto channels = static_cast<double>(recorded.tensor(weight).shape()[1]);
     return input * rms_of(recorded, gain) * rms_of(recorded, weight) * std::sqrt(channels);
 }
 

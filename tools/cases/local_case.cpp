@@ -85,7 +85,7 @@ Result<CaseLayer> local_attention_case(const RecordedCase &recorded) {
     if (Status status = read_inputs(recorded, call, layer); !status) {
         return status;
     }
-    const double channels = static_cast<double>(call.config.dim_head);
+    const auto channels = static_cast<double>(call.config.dim_head);
     const double k = call.config.shared_qk ? 1 / std::sqrt(channels) : rms_of(recorded, "in.k");
     const double scale = call.config.scale.value_or(1 / std::sqrt(channels));
     // Values: attention weights. Scores: turned queries and keys.
@@ -118,7 +118,7 @@ Status read(const RecordedCase &recorded, LocalMHA::Config &config) {
 }
 
 Roundings roundings_of(const RecordedCase &recorded, const LocalMHA::Config &config) {
-    const double channels = static_cast<double>(config.dim_head);
+    const auto channels = static_cast<double>(config.dim_head);
     const double x = config.prenorm ? 1 : rms_of(recorded, "in.x"), projection = projected(recorded, x, "w.to_qkv.weight", "w.norm.weight");
     // As in attention_roundings(); a gate has weights and is stored, and normalised queries and keys are stored again.
     Roundings result{.values = config.gate_values_per_head ? 7.0 : 5.0, .scores = config.qk_rmsnorm ? 6.0 : 4.0, .score_deviation = projection * projection};

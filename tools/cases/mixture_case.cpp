@@ -88,7 +88,7 @@ Result<CaseLayer> mixture_case(const RecordedCase &recorded) {
         return semantics.status();
     }
     config.semantics = *semantics;
-    config.drop_local_if_unrouted = recorded.fix.count("local_unrouted") == 0;
+    config.drop_local_if_unrouted = !recorded.fix.contains("local_unrouted");
     Result<MixtureOfAttention> mixture = MixtureOfAttention::create(config, recorded.file.tensors("w."));
     if (!mixture.ok()) {
         return mixture.status();

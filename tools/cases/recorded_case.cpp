@@ -76,6 +76,10 @@ Result<RecordedCase> RecordedCase::open(const std::string &path) {
     if (metadata == file->metadata().end()) {
         return invalid("{}: no case in the metadata", path);
     }
+    constexpr size_t kLongest = size_t{1} << 20;  // a case is a few hundred bytes; parsing takes many times its size
+    if (metadata->second.size() > kLongest) {
+        return invalid("{}: the metadata's case has {} bytes, at most {} are allowed", path, metadata->second.size(), kLongest);
+    }
     const Json json = Json::parse(strict_json(metadata->second), nullptr, false);
     if (!json.is_object() || !json.contains("config") || !json["config"].is_object()) {
         return invalid("{}: the metadata's case is no JSON object with a config", path);
@@ -169,7 +173,7 @@ Status Keywords::finish() const {
         return status_;
     }
     for (const auto &[name, value] : object_.items()) {
-        if (taken_.count(name) == 0 && !value.is_null()) {
+        if (!taken_.contains(name) && !value.is_null()) {
             return {Code::unsupported, text("{}: no such option as {} here", owner_, name)};
         }
     }

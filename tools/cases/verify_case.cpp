@@ -134,7 +134,7 @@ HostTensor Verification::wanted(const CaseOutput &output) const {
 
 OutputReport Verification::compare(const CaseOutput &output) const {
     const HostTensor want = wanted(output);
-    return compare_values(output, got_.find(output.argument)->second, want, tolerances(want, stored_.count(output.argument) > 0, layer_.roundings));
+    return compare_values(output, got_.find(output.argument)->second, want, tolerances(want, stored_.contains(output.argument), layer_.roundings));
 }
 
 OutputReport Verification::compare_route(const CaseOutput &output) const {
