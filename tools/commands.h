@@ -68,7 +68,7 @@ inline Result<PlanOptions> plan_options(const RunOptions &options) {
 // A file, or standard input for "-".
 Result<std::string> read_text(const std::string &path);
 // The file appears whole or not at all, and replaces one of that name.
-Status write_text(const std::string &path, std::string_view text);
+Status write_text(const std::string &path, std::string_view content);
 
 // The folder of the model that comes with the tool: beside an installed tool, else in the source tree.
 std::string models_folder();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "moa/rows.h"
 #include "tools/cases/verify_case.h"
 
 #include <algorithm>
@@ -24,6 +25,15 @@ inline std::vector<std::string> golden_files() {
         files.insert(files.end(), found.begin(), found.end());
     }
     return files;
+}
+
+// Whether this build has what verifying in a dtype takes: rows of it and, below f32, of f32.
+inline bool built_for(DType dtype) {
+    const auto has = [](DType wanted) {
+        const auto rows = built_rows();
+        return std::any_of(rows.begin(), rows.end(), [&](const Row &row) { return row.dtype == name_of(wanted); });
+    };
+    return has(dtype) && has(DType::f32);
 }
 
 // What GoogleTest allows in names.
