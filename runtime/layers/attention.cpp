@@ -54,23 +54,37 @@ TokenSource source_of(PlanBuilder &builder, const std::string &name, Handle x, b
     return source;
 }
 
-// [b, e, n] factors as a product's scale [b, e, planes, n]; planes without an input are 1.
-Handle scale_planes(PlanBuilder &builder, std::vector<Handle> planes, int64_t batch, int64_t experts, int64_t length) {
-    if (std::none_of(planes.begin(), planes.end(), [](Handle h) { return static_cast<bool>(h); })) {
+struct KeyMask {
+    Handle mask{};  // [b, n] or [b, e, n]
+    bool per_expert = false;
+
+    const uint8_t *row(const Frame &f, int64_t b, int64_t e) const {
+        const View row = per_expert ? f[mask].pick(2, b).pick(1, e) : f[mask].pick(1, b);
+        return static_cast<const uint8_t *>(row.data);
+    }
+};
+
+// [b, e, n] factors as a product's scale [b, e, planes, n]; planes without an input are 1. What a mask hides is 0 in the last
+// plane, that of the values: a masked key weighs nothing, but nothing times NaN is NaN.
+Handle scale_planes(PlanBuilder &builder, std::vector<Handle> planes, int64_t batch, int64_t experts, int64_t length, KeyMask hidden = {}) {
+    if (!hidden.mask && std::none_of(planes.begin(), planes.end(), [](Handle h) { return static_cast<bool>(h); })) {
         return {};
     }
     const Handle out = builder.temporary(DType::f32, {batch, experts, static_cast<int64_t>(planes.size()), length});
     for (size_t plane = 0; plane < planes.size(); plane++) {
         const Handle in = planes[plane] ? planes[plane] : out;
-        const bool given = static_cast<bool>(planes[plane]);
-        builder.host("scales", {in, out}, [=](const Frame &f) {
+        const bool given = static_cast<bool>(planes[plane]), masked = hidden.mask && plane + 1 == planes.size();
+        builder.host("scales", {in, out, masked ? hidden.mask : out}, [=](const Frame &f) {
             const View to = f[out].pick(1, static_cast<int64_t>(plane)), from = given ? f[in] : to;
+            const int64_t mask_stride = masked ? f[hidden.mask].axes[0].stride : 0;
             for (int64_t b = 0; b < batch; b++) {
                 for (int64_t e = 0; e < experts; e++) {
                     auto *target = static_cast<float *>(to.data) + b * to.axes[2].stride + e * to.axes[1].stride;
                     const auto *source = static_cast<const float *>(from.data) + b * from.axes[2].stride + e * from.axes[1].stride;
+                    const uint8_t *shown = masked ? hidden.row(f, b, e) : nullptr;
                     for (int64_t n = 0; n < length; n++) {
-                        target[n] = given ? source[n] : 1.f;
+                        const bool hides = masked && shown[n * mask_stride] == 0;
+                        target[n] = hides ? 0.f : (given ? source[n] : 1.f);
                     }
                 }
             }
@@ -128,7 +142,7 @@ Result<Plan> Attention::plan(const Shapes &s, const PlanOptions &options) const 
         request.key_rotary = rotary_of(builder, k_angles, B, E, M, c.dim_head);
     }
     request.query_scale = scale_planes(builder, {queries_scale}, B, E, N);
-    request.key_value_scale = scale_planes(builder, {keys_scale, values_scale}, B, E, M);
+    request.key_value_scale = scale_planes(builder, {keys_scale, values_scale}, B, E, M, {request.mask, s.group_mask});
     request.output_scale = scale_planes(builder, {output_scale}, B, E, N);
     builder.keep(impl_);
     attend(builder, impl_->core, request, out);

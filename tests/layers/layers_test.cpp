@@ -282,6 +282,54 @@ TEST_F(MixtureTest, StridedInputsAndOutputsGiveTheSameBits) {
     }
 }
 
+TEST(AttentionLayer, NanOfAMaskedTokenStaysThere) {
+    constexpr int64_t kExperts = 2, kKeys = 37, kQueries = 5, kDim = 24;
+    Attention::Config config;
+    config.dim = kDim;
+    config.dim_head = 8;
+    config.heads = 2;
+    config.groups = kExperts;
+    config.prenorm = true;
+    Weights weights;
+    const int64_t inner = config.heads * config.dim_head;
+    weights.add("null_kv", {2, kExperts, config.heads, 1, config.dim_head});
+    weights.add("norm.gamma", {kExperts, kDim, 1});
+    weights.add("context_norm.gamma", {kExperts, kDim, 1});
+    weights.add("to_q.weight", {kExperts * inner, kDim, 1}, 0.2f);
+    weights.add("to_kv.weight", {kExperts * 2 * inner, kDim, 1}, 0.2f);
+    weights.add("to_out.weight", {kExperts * kDim, inner, 1}, 0.2f);
+    const Result<Attention> layer = Attention::create(config, weights.map);
+    ASSERT_TRUE(layer.ok()) << layer.status().message();
+    for (const bool per_group : {false, true}) {
+        Attention::Shapes shapes;
+        shapes.queries = kQueries;
+        shapes.keys = kKeys;
+        shapes.mask = true;
+        shapes.group_mask = per_group;
+        const Result<Plan> plan = layer->plan(shapes);
+        ASSERT_TRUE(plan.ok()) << plan.status().message();
+        const std::vector<float> x = normal_values(kExperts * kQueries * kDim, 1);
+        std::vector<float> context = normal_values(kExperts * kKeys * kDim, 2), out(x.size()), clean;
+        std::vector<uint8_t> mask(per_group ? kExperts * kKeys : kKeys, 1);
+        for (size_t row = 0; row < mask.size(); row += kKeys) {
+            mask[row + 4] = 0;
+        }
+        const TensorView mask_view = per_group ? TensorView(mask.data(), DType::boolean, {1, kExperts, kKeys}) : TensorView(mask.data(), DType::boolean, {1, kKeys});
+        for (const float hidden : {3.f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+            for (int64_t e = 0; e < kExperts; e++) {
+                std::fill_n(context.begin() + (e * kKeys + 4) * kDim, kDim, hidden);
+            }
+            const Status status = plan->run({{"x", TensorView(x.data(), DType::f32, {1, kExperts, kQueries, kDim})},
+                                             {"context", TensorView(context.data(), DType::f32, {1, kExperts, kKeys, kDim})},
+                                             {"mask", mask_view},
+                                             {"out", TensorView(out.data(), DType::f32, {1, kExperts, kQueries, kDim})}});
+            ASSERT_TRUE(status.ok()) << status.message();
+            clean = clean.empty() ? out : clean;
+            EXPECT_EQ(out, clean) << hidden;
+        }
+    }
+}
+
 TEST(Mixture, AMillionPositions) {
     MixtureOfAttention::Config config = small_config();
     config.dim = 8;
