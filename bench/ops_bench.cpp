@@ -124,9 +124,9 @@ void register_all() {
     }
 }
 
-} // namespace
+}  // namespace
 
-} // namespace moa::workloads
+}  // namespace moa::workloads
 
 int main(int argc, char **argv) {
     benchmark::Initialize(&argc, argv);

@@ -34,17 +34,17 @@ struct Attention {
     Halide::Var h{"h"}, e{"e"}, b{"b"}, y{"y"};
     Halide::RDom channels, null_channels, query_channels, maximum_keys, sum_keys, mix_keys, steps;  // steps: state row, key block
 
-    Halide::Func queries{"queries"};        // transposed tile: (i, d, ..), or (l, i, d / 2, ..) in pairs
-    Halide::Func keys{"keys"};              // (d, key, j, ..) widened
-    Halide::Func values{"values"};          // (d, key, j, ..) widened, or (l, d, key / 2, j, ..) in pairs
-    Halide::Func product{"product"}, score{"score"};  // (i, key, j, ..): a register tile, and the block
+    Halide::Func queries{"queries"};                                                                  // transposed tile: (i, d, ..), or (l, i, d / 2, ..) in pairs
+    Halide::Func keys{"keys"};                                                                        // (d, key, j, ..) widened
+    Halide::Func values{"values"};                                                                    // (d, key, j, ..) widened, or (l, d, key / 2, j, ..) in pairs
+    Halide::Func product{"product"}, score{"score"};                                                  // (i, key, j, ..): a register tile, and the block
     Halide::Func block_maximum{"block_maximum"}, block_shift{"block_shift"}, block_sum{"block_sum"};  // (i, j, ..)
-    Halide::Func weight{"weight"};          // (i, key, j, ..), or (l, i, key / 2, j, ..)
-    Halide::Func mix{"mix"}, mixed{"mixed"};  // (i, d, j, ..): a register tile, and the block
-    Halide::Func ones{"ones"};              // (l): sums of bf16 weights are products with ones
-    Halide::Func null_score{"null_score"};  // (i, ..)
-    Halide::Func largest_query{"largest_query"};  // (i, ..): bits of the largest magnitude, NaN above all
-    Halide::Func state{"state"};            // (i, c, ..)
+    Halide::Func weight{"weight"};                                                                    // (i, key, j, ..), or (l, i, key / 2, j, ..)
+    Halide::Func mix{"mix"}, mixed{"mixed"};                                                          // (i, d, j, ..): a register tile, and the block
+    Halide::Func ones{"ones"};                                                                        // (l): sums of bf16 weights are products with ones
+    Halide::Func null_score{"null_score"};                                                            // (i, ..)
+    Halide::Func largest_query{"largest_query"};                                                      // (i, ..): bits of the largest magnitude, NaN above all
+    Halide::Func state{"state"};                                                                      // (i, c, ..)
     Halide::Func out{"out"};
 
     std::vector<Halide::Argument> arguments() const;

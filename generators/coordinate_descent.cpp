@@ -20,7 +20,7 @@ Expr exp2_negative(const Expr &z) {
     const Expr bounded = max(z, kSmallestExponent), shifted = strict_float(bounded + 12582912.f);
     const Expr f = bounded - strict_float(shifted - 12582912.f);
     // Least squares of the relative error on Chebyshev nodes of [-1/2, 1/2]: 2.4e-7, of which 1e-7 is rounding. Horner's
-    // scheme: a tree, which is shorter, has a product more, and takes 180 us where this takes 167.
+    // scheme: a tree, which is shorter, has a product more, and takes 8 % longer.
     Expr p = 0.001327647f;
     for (const float coefficient : {0.009675540961325169f, 0.0555071507f, 0.24022161960601807f, 0.6931471824645996f, 1.f}) {
         p = p * f + coefficient;

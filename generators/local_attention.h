@@ -44,14 +44,14 @@ struct LocalAttention {
     Halide::RDom channels, query_channels, key_channels, maximum_keys, sum_keys, mix_keys, mean_slots, steps, rows;
 
     Halide::Func query_squares{"query_squares"}, key_squares{"key_squares"};  // (i, t, ..), (s, ..): only where they are normalised
-    Halide::Func turned{"turned"};          // (d, i, t, u, h, b): turned query rows
-    Halide::Func queries{"queries"};        // the same transposed: (i, d, t, ..), or (l, i, d / 2, t, ..) in pairs
-    Halide::Func keys{"keys"};              // (d, s, u, h, b): turned
-    Halide::Func values{"values"};          // (d, s, u, h, b), or (l, d, s / 2, ..) in pairs; hidden ones are 0
-    Halide::Func shown{"shown"};            // (s, u, b): what queries of the window may see, as far as the query does not matter
-    Halide::Func first_row{"first_row"};    // (key, j, t): rows of the window that see a key are the first, and so many
-    Halide::Func row_count{"row_count"};    // (key, j, t, u, b)
-    Halide::Func product{"product"}, score{"score"};  // (i, key, j, t, u, h, b)
+    Halide::Func turned{"turned"};                                            // (d, i, t, u, h, b): turned query rows
+    Halide::Func queries{"queries"};                                          // the same transposed: (i, d, t, ..), or (l, i, d / 2, t, ..) in pairs
+    Halide::Func keys{"keys"};                                                // (d, s, u, h, b): turned
+    Halide::Func values{"values"};                                            // (d, s, u, h, b), or (l, d, s / 2, ..) in pairs; hidden ones are 0
+    Halide::Func shown{"shown"};                                              // (s, u, b): what queries of the window may see, as far as the query does not matter
+    Halide::Func first_row{"first_row"};                                      // (key, j, t): rows of the window that see a key are the first, and so many
+    Halide::Func row_count{"row_count"};                                      // (key, j, t, u, b)
+    Halide::Func product{"product"}, score{"score"};                          // (i, key, j, t, u, h, b)
     Halide::Func block_maximum{"block_maximum"}, weight{"weight"}, block_sum{"block_sum"};
     Halide::Func mix{"mix"}, mixed{"mixed"}, ones{"ones"};
     Halide::Func state{"state"};  // (i, c, t, u, h, b)

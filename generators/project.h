@@ -11,10 +11,11 @@ namespace moa {
 // column sums: value = (x . w) r + shift colsum + bias. Then gelu (erf), then rotation of the first rotary_heads heads by the
 // tables' row positions(m), then scale(m, h / scale_heads), where a factor of exactly 0 gives exactly 0.
 //
-// Static values: block, input channels that are packed and multiplied before the next ones; panel, output channels of a weight panel; pair, input channels that a multiply-add takes at once (2: bf16
-// pairs); tiles = 1: products of whole matrix tiles, 32 input channels at once, of weights (panel * pair, groups of all
-// panels of all experts) whose groups are zero padded to whole tiles; plain = 1: no rotation, no activation, and head widths
-// that are multiples of the panel; rotary = 0: no rotation.
+// Static values: block, input channels that are packed and multiplied before the next ones; panel, output channels of a
+// weight panel; pair, input channels that a multiply-add takes at once (2: bf16 pairs); tiles = 1: products of whole matrix
+// tiles, 32 input channels at once, of weights (panel * pair, groups of all panels of all experts) whose groups are zero
+// padded to whole tiles; plain = 1: no rotation, no activation, and head widths that are multiples of the panel; rotary = 0:
+// no rotation.
 struct Project {
     static constexpr int kTileChannels = 32;
 
@@ -35,17 +36,17 @@ struct Project {
     Halide::Var d{"d"}, m{"m"}, h{"h"}, o{"o"}, e{"e"}, b{"b"};
     Halide::Var i{"i"}, p{"p"}, c{"c"}, k{"k"};  // channel of a panel, panel, channel of a block, block
     Halide::RDom block_channels, blocks;
-    Halide::Func source{"source"};        // (m, e, b): position and batch entry of the row
-    Halide::Func packed{"packed"};        // (c, m, k, e, b): gathered rows
-    Halide::Func product{"product"};      // (i, m, p, k, e, b): one block's register tile
-    Halide::Func sums{"sums"};            // (i, m, p, e, b)
+    Halide::Func source{"source"};                                  // (m, e, b): position and batch entry of the row
+    Halide::Func packed{"packed"};                                  // (c, m, k, e, b): gathered rows
+    Halide::Func product{"product"};                                // (i, m, p, k, e, b): one block's register tile
+    Halide::Func sums{"sums"};                                      // (i, m, p, e, b)
     Halide::Func row_factor{"row_factor"}, row_shift{"row_shift"};  // (m, e, b)
-    Halide::Func column_terms{"column_terms"};                        // (o, e): colsum and bias
-    Halide::Func value{"value"};          // (d, m, h, e, b): before rotation and scale
+    Halide::Func column_terms{"column_terms"};                      // (o, e): colsum and bias
+    Halide::Func value{"value"};                                    // (d, m, h, e, b): before rotation and scale
     Halide::Func out{"out"};
     Halide::Expr dim_in;
-
     int block = 256;
+
     std::vector<Halide::Argument> arguments() const;
     std::vector<Halide::Func> outputs() const;
 };

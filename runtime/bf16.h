@@ -21,4 +21,4 @@ inline uint16_t f32_to_bf16(float value) {
     return static_cast<uint16_t>((bits + 0x7fff + even) >> 16);
 }
 
-} // namespace moa
+}  // namespace moa

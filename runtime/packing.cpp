@@ -38,7 +38,7 @@ void pack(const PanelFormat &format, const float *weights, int64_t out, int64_t 
     }
 }
 
-} // namespace
+}  // namespace
 
 PanelFormat format_of(const Row &row) {
     const int pair = row.knob("pair", 1);
@@ -68,4 +68,4 @@ void pack_panels(const PanelFormat &format, const float *weights, int64_t out, i
     }
 }
 
-} // namespace moa
+}  // namespace moa

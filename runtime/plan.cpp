@@ -175,12 +175,12 @@ Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> work
 
 Status Plan::run(std::span<const NamedTensor> tensors) const {
     const size_t bytes = workspace_bytes();
-    void *memory = ::operator new(bytes, std::align_val_t{kWorkspaceAlignment}, std::nothrow);
+    void *memory = ::operator new (bytes, std::align_val_t{kWorkspaceAlignment}, std::nothrow);
     if (memory == nullptr) {
         return {Code::out_of_memory, text("no memory for a workspace of {} bytes", bytes)};
     }
     Status status = run(tensors, {static_cast<std::byte *>(memory), bytes});
-    ::operator delete(memory, std::align_val_t{kWorkspaceAlignment});
+    ::operator delete (memory, std::align_val_t{kWorkspaceAlignment});
     return status;
 }
 

@@ -57,7 +57,7 @@ struct PlanImpl {
         Kind kind;
         int argument = -1;
         int same_as = -1;  // a temporary whose memory this one shares, under another shape
-        View view;  // dense; of constants with memory
+        View view;         // dense; of constants with memory
         size_t offset = 0;
         size_t bytes = 0;
         int first_use = -1, last_use = -1;  // steps; temporaries

@@ -40,9 +40,9 @@ void schedule_sum(const LogSumExp &sum, const DescentRow &op, const RowLoop &loo
 
 }  // namespace
 
-// 8 rows of 4096 (32768) scores on one core of a Zen 3 EPYC (AVX2), best runs of moa_ops_bench
-// --benchmark_filter=coordinate_descent/: 167 us (1.32 ms) with lanes of one vector, 181 us with two, 211 us with four: the
-// constants of the exponential then leave registers. Two cores halve it.
+// 8 rows of 4096 (32768) scores on one core of a Zen 3 EPYC (AVX2), moa_ops_bench --benchmark_filter=coordinate_descent/: 182 us
+// (1.39 ms) with lanes of one vector; two and four vectors take 8 and 26 % more, since the constants of the exponential leave
+// registers. Two cores halve it.
 void schedule_coordinate_descent_cpu(CoordinateDescent &op, const Target &target, const Values &) {
     const RowLoop loop = row_loop(op.y, op.row, target);
     op.y.vectorize(op.row.n, loop.vector, TailStrategy::GuardWithIf);

@@ -30,9 +30,9 @@ void schedule_sum(RouterScores::Sum &sum, const RouterScores &op, const Var &at,
 // A tile of rows is read for the moments and, while it is in the first-level cache, for the dot products. The two share
 // loops, not Funcs: bounds that depended on both would keep the sums out of registers.
 // Knobs: rows x routers, the tile of dot products that advance together; task_tiles, row tiles a task.
-// One core of a Zen 3 EPYC (AVX2), best runs of moa_ops_bench --benchmark_filter=router_scores: n8192_c512_r4 1.05 ms, 16 GB/s,
-// and n4096_c512_r8_b4 5.1 ms, where copying x takes 1.1 and 3.9 ms. In cache, the tiles 3 x 2 (2 x 2, 2 x 3, 1 x 4) of
-// vector pairs take 42 (45, 53, 53) us for 256 rows and 8 routers; in bf16 1 x 4 is the best, since it converts less.
+// One core of a Zen 3 EPYC (AVX2), moa_ops_bench --benchmark_filter=router_scores: n8192_c512_r4 1.50 ms, n4096_c512_r8_b4
+// 5.8 ms, where copying x takes about 1.1 and 3.9 ms. In cache, the tiles 3 x 2 (2 x 2, 2 x 3, 1 x 4) of vector pairs take
+// 42 (45, 53, 53) us for 256 rows and 8 routers; in bf16 1 x 4 is the best, since it converts less.
 void schedule_router_scores_cpu(RouterScores &op, const Target &target, const Values &knobs) {
     const int rows = knobs.get("rows", 4), routers = knobs.get("routers", 4);
     const int vector = std::min(target.natural_vector_size<float>(), RowMoments::kLanes);

@@ -47,10 +47,10 @@ void schedule_compaction(SelectTokens &op, const RowLoop &loop) {
 
 }  // namespace
 
-// 8 rows of 4096 (32768) scores, k 512 (4096), on one core of a Zen 3 EPYC (AVX2), best runs of moa_ops_bench
-// --benchmark_filter=select_tokens: 27 us (239 us) in ascending order, 67 us (565 us) by rank. Searching all bits of 32-bit keys
-// and moving positions one by one took 79 us (701 us). Of the 27, the search takes 13, the keys and their halves 7, the
-// compaction 7. Ties at the threshold cost up to 2.3 times as much.
+// 8 rows of 4096 (32768) scores, k 512 (4096), on one core of a Zen 3 EPYC (AVX2), moa_ops_bench
+// --benchmark_filter=select_tokens: 29 us (260 us) in ascending order, 73 us (611 us) by rank. Searching all bits of 32-bit keys
+// and moving positions one by one took 2.9 times as long. The search takes half of the time, the keys with their halves and
+// the compaction a quarter each. Ties at the threshold cost up to 2.3 times as much.
 void schedule_select_tokens_cpu(SelectTokens &op, const Target &target, const Values &) {
     const RowLoop loop{op.indices, Var("row"), target.natural_vector_size<int>()};
     op.indices.fuse(op.r, op.b, loop.row).parallel(loop.row).vectorize(op.j, loop.vector, TailStrategy::GuardWithIf);

@@ -25,10 +25,10 @@ struct AttentionRequest {
     int64_t batch = 1;
     TokenSource queries{}, keys{};
     Rotary query_rotary{}, key_rotary{};
-    Handle query_scale{};       // [b, e, 1, i] f32
-    Handle key_value_scale{};   // [b, e, 2, j] f32: of keys, of values
-    Handle output_scale{};      // [b, e, 1, i] f32
-    Handle mask{};              // [b, e, j] or [b, j] u8; none: all keys
+    Handle query_scale{};      // [b, e, 1, i] f32
+    Handle key_value_scale{};  // [b, e, 2, j] f32: of keys, of values
+    Handle output_scale{};     // [b, e, 1, i] f32
+    Handle mask{};             // [b, e, j] or [b, j] u8; none: all keys
     bool mask_per_expert = false;
 };
 

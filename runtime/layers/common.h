@@ -64,16 +64,16 @@ View broadcast(View view, std::initializer_list<int64_t> extents);
 
 // The token rows that a product reads.
 struct TokenSource {
-    Handle x{};                 // [b, n, c], or [b, e, n, c] if every expert has tokens of its own
-    Handle stats{};             // [b, 3, n] or [b, e, 3, n]; none without a norm
-    Handle rows{};              // [b, e, k] i32 positions over [b, n]; none: every position in order
+    Handle x{};      // [b, n, c], or [b, e, n, c] if every expert has tokens of its own
+    Handle stats{};  // [b, 3, n] or [b, e, 3, n]; none without a norm
+    Handle rows{};   // [b, e, k] i32 positions over [b, n]; none: every position in order
     bool per_expert = false;
     int64_t count = 0;  // rows of the product a batch entry and expert
 };
 
 struct Rotary {
     Handle cosines{}, sines{};  // [p, d], or [b, e, p, d]
-    Handle positions{};       // [b, e, k] i32 or [k] i32 into p
+    Handle positions{};         // [b, e, k] i32 or [k] i32 into p
     bool per_expert = false;
 
     explicit operator bool() const {
@@ -94,7 +94,7 @@ struct Product {
     Handle scale{};  // [b, e, s, k] f32; none: 1
     int64_t scale_heads = 0;
     Handle out{};  // [b, e, h, m, d], heads as blocks of rows, so that attention reads them as they lie;
-                 // or [b, e, m, o], or [b, m, o] for one expert
+                   // or [b, e, m, o], or [b, m, o] for one expert
 };
 
 // One launch for all experts, or one an expert where each has tokens of its own.

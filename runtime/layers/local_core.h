@@ -28,10 +28,10 @@ Result<LocalWindows> windows_of(const LocalAttentionOptions &options, int64_t di
 struct LocalRequest {
     int64_t batch = 1, heads = 1, length = 0;
     std::function<View(const Frame &)> q{}, k{}, v{};  // d n h b
-    Handle mask{};                                 // [b, n]
-    Handle bias{};                                 // [h, w, slots] f32
-    Handle gate{};                                 // [b, n, h]
-    std::function<View(const Frame &)> out{};      // d n h b
+    Handle mask{};                                     // [b, n]
+    Handle bias{};                                     // [h, w, slots] f32
+    Handle gate{};                                     // [b, n, h]
+    std::function<View(const Frame &)> out{};          // d n h b
 };
 
 void local_attention(PlanBuilder &builder, const LocalWindows &windows, const LocalRequest &request);

@@ -11,8 +11,8 @@ struct RoutingRequest {
     std::string name{};  // "route queries"
     const RouterOptions &options;
     int64_t batch = 1, length = 0, routers = 1;
-    int64_t k = 0;         // tokens wanted a router
-    Handle similarities{};   // [b, at least first_router + routers, n] f32
+    int64_t k = 0;          // tokens wanted a router
+    Handle similarities{};  // [b, at least first_router + routers, n] f32
     int64_t first_router = 0;
     Handle mask{};           // [b, n]; none: all valid
     Handle imposed{};        // [b, routers, tokens] i64; none: select
@@ -22,13 +22,13 @@ struct RoutingRequest {
 };
 
 struct Routing {
-    int64_t tokens = 0;   // selected a router: k, rounded up by blocks
-    Handle indices{};       // [b, routers, tokens] i32
-    Handle scores{};        // [b, routers, tokens] f32
-    Handle valid{};         // [b, routers, tokens] u8
-    Handle slots{};         // [b, routers, n] i32
-    Handle rows{};          // [b, routers, tokens] i32
-    Handle soft_scores{};   // [b, routers, n] f32, or none
+    int64_t tokens = 0;    // selected a router: k, rounded up by blocks
+    Handle indices{};      // [b, routers, tokens] i32
+    Handle scores{};       // [b, routers, tokens] f32
+    Handle valid{};        // [b, routers, tokens] u8
+    Handle slots{};        // [b, routers, n] i32
+    Handle rows{};         // [b, routers, tokens] i32
+    Handle soft_scores{};  // [b, routers, n] f32, or none
 };
 
 Status check_router_options(const RouterOptions &options);

@@ -35,10 +35,10 @@ void *context_of(void **arguments) {
 class Scratch {
 public:
     explicit Scratch(size_t bytes)
-        : bytes_(bytes), memory_(static_cast<std::byte *>(::operator new(bytes + 1, std::align_val_t{moa::Run::kBlockAlignment}))) {
+        : bytes_(bytes), memory_(static_cast<std::byte *>(::operator new (bytes + 1, std::align_val_t{moa::Run::kBlockAlignment}))) {
     }
     ~Scratch() {
-        ::operator delete(memory_, std::align_val_t{moa::Run::kBlockAlignment});
+        ::operator delete (memory_, std::align_val_t{moa::Run::kBlockAlignment});
     }
     Scratch(const Scratch &) = delete;
     Scratch &operator=(const Scratch &) = delete;
