@@ -2,7 +2,7 @@
 
 #include "generators/math.h"
 
-#include <cmath>
+#include <array>
 
 namespace moa {
 
@@ -19,7 +19,7 @@ std::vector<Func> Attention::outputs() const {
 namespace {
 
 struct Sizes {
-    int rows, block;
+    int rows, block, head_dim;
     Expr dim_head, num_queries, num_keys;
     bool any_head;
 };
@@ -42,20 +42,22 @@ Expr head_channel(const Sizes &s, const Expr &d) {
 }
 
 // What is the same whether products take one element or a pair: scores from products, and the recurrence.
-void define_score(Attention &a, const Sizes &s) {
+void define_score(Attention &a, const Sizes &s, const Expr &product) {
     const Var &i = a.i, &key = a.key, &j = a.j, &t = a.t, &h = a.h, &e = a.e, &b = a.b;
     const Expr valid = a.mask(key_row(s, j, key), e, b) != 0;
-    a.score(i, key, j, t, h, e, b) = select(j * s.block + key >= s.num_keys, -2e30f, valid, a.product(i, key, j, t, h, e, b), -1e30f);
+    a.score(i, key, j, t, h, e, b) = select(j * s.block + key >= s.num_keys, -2e30f, valid, product, -1e30f);
     a.maximum_keys = RDom(0, s.block, "maximum_key");
     a.block_maximum(i, j, t, h, e, b) = -2e30f;
     a.block_maximum(i, j, t, h, e, b) = max(a.block_maximum(i, j, t, h, e, b), a.score(i, a.maximum_keys, j, t, h, e, b));
 }
 
-void define_null_score(Attention &a, const Sizes &s) {
+// In units of log2. Pairs keep bf16 queries, which the scale is not in.
+void define_null_score(Attention &a, const Sizes &s, bool pairs) {
     const Var &i = a.i, &t = a.t, &h = a.h, &e = a.e, &b = a.b;
     a.null_channels = RDom(0, s.dim_head, "null_channel");
+    const Expr query = pairs ? cast<float>(a.q(a.null_channels, query_row(a, s), h, e, b)) * log2_scale(a) : Expr(a.queries(i, a.null_channels, t, h, e, b));
     a.null_score(i, t, h, e, b) = 0.f;
-    a.null_score(i, t, h, e, b) += cast<float>(a.q(a.null_channels, query_row(a, s), h, e, b)) * a.null_key(a.null_channels, h, e);
+    a.null_score(i, t, h, e, b) += query * a.null_key(a.null_channels, h, e);
 }
 
 // What is not finite is looked for as bits: maxima lose a NaN, and Halide compiles for finite values.
@@ -71,7 +73,7 @@ template<class Exp2>
 void define_state(Attention &a, const Sizes &s, Type storage, Exp2 exp2) {
     const Var &i = a.i, &c = a.c, &t = a.t, &h = a.h, &e = a.e, &b = a.b, &d = a.d, &y = a.y;
     const Expr null = a.has_null != 0;
-    a.state(i, c, t, h, e, b) = select(c == Attention::kMaximum, select(null, a.null_score(i, t, h, e, b) * log2_scale(a), -2e30f),
+    a.state(i, c, t, h, e, b) = select(c == Attention::kMaximum, select(null, a.null_score(i, t, h, e, b), -2e30f),
                                        c == Attention::kSum, select(null, 1.f, 0.f),
                                        c >= Attention::kOutput && null, a.null_value(clamp(c - Attention::kOutput, 0, s.dim_head - 1), h, e), 0.f);
     a.steps = RDom(0, s.dim_head + Attention::kOutput, 0, (s.num_keys + s.block - 1) / s.block, "step");
@@ -102,7 +104,7 @@ void define_single(Attention &a, const Sizes &s) {
     a.channels = RDom(0, s.dim_head, "channel");
     a.product(i, key, j, t, h, e, b) = 0.f;
     a.product(i, key, j, t, h, e, b) += a.queries(i, a.channels, t, h, e, b) * a.keys(a.channels, key, j, h, e, b);
-    define_score(a, s);
+    define_score(a, s, a.product(i, key, j, t, h, e, b));
     a.block_shift(i, j, t, h, e, b) = a.block_maximum(i, j, t, h, e, b);
     a.weight(i, key, j, t, h, e, b) = exp2_negative(a.score(i, key, j, t, h, e, b) - a.block_shift(i, j, t, h, e, b));
     a.sum_keys = RDom(0, s.block, "sum_key");
@@ -124,7 +126,7 @@ void define_pairs(Attention &a, const Sizes &s) {
     a.product(i, key, j, t, h, e, b) = 0.f;
     a.product(i, key, j, t, h, e, b) += cast<float>(a.queries(a.channels.x, i, a.channels.y, t, h, e, b)) *
                                         cast<float>(a.k(2 * a.channels.y + a.channels.x, key_row(s, j, key), h, e, b));
-    define_score(a, s);
+    define_score(a, s, a.product(i, key, j, t, h, e, b));
     // The scale would be lost to rounding in bf16 queries. It comes after the difference: fused into it, masked scores would
     // miss their own maximum by a rounding error of 1e30.
     const Expr scale = log2_scale(a);
@@ -144,6 +146,49 @@ void define_pairs(Attention &a, const Sizes &s) {
     a.mixed(i, d, j, t, h, e, b) = a.mix(i, d, j, t, h, e, b);
 }
 
+// Products of matrix tiles. The shapes of the indices are those that Halide's compiler knows tiles by: pairs in two
+// dimensions, what is reduced in one.
+void define_tiles(Attention &a, const Sizes &s) {
+    const Var &i = a.i, &key = a.key, &j = a.j, &t = a.t, &h = a.h, &e = a.e, &b = a.b, &d = a.d, &m = a.m, &x = a.x, &g = a.g;
+    constexpr int kTile = Attention::kTile, kStep = Attention::kTileChannels;
+    // Of the pair at place x of row g: its own row of the tile, its pair's number, its member.
+    const auto place = [&](int pairs) { return std::array<Expr, 3>{g / pairs * kTile + x / 2, g % pairs, x % 2}; };
+
+    const int channel_pairs = s.head_dim / 2, key_pairs = s.block / 2;
+    const auto of_query = place(channel_pairs);
+    a.queries(x, g, t, h, e, b) = a.q(2 * of_query[1] + of_query[2], min(t * s.rows + of_query[0], s.num_queries - 1), h, e, b);
+    a.query_channels = RDom(0, 2, 0, channel_pairs, "query_channel");
+    const Expr query = a.queries(2 * (i % kTile) + a.query_channels.x, i / kTile * channel_pairs + a.query_channels.y, t, h, e, b);
+    define_largest_query(a, cast<int>(reinterpret<uint16_t>(query) & cast<uint16_t>(0x7fff)) << 16);
+    a.keys(d, key, j, h, e, b) = a.k(d, key_row(s, j, key), h, e, b);
+    a.channels = RDom(0, kStep, 0, s.head_dim / kStep, "channel");
+    const RVar channel = a.channels.x, step = a.channels.y;
+    a.product(i, key, m, j, t, h, e, b) = 0.f;
+    a.product(i, key, m, j, t, h, e, b) += cast<float>(a.keys(step * kStep + channel, key, j, h, e, b)) *
+                                           cast<float>(a.queries(i * 2 + channel % 2, m * channel_pairs + step * (kStep / 2) + channel / 2, t, h, e, b));
+    define_score(a, s, a.product(i % kTile, key, i / kTile, j, t, h, e, b));
+
+    const Expr scale = log2_scale(a);
+    a.block_shift(i, j, t, h, e, b) = a.block_maximum(i, j, t, h, e, b) * scale;
+    const auto of_weight = place(key_pairs);
+    const auto weight_of = [&](const Expr &k) {
+        return round_bf16_up(exp2_negative_bf16((a.score(of_weight[0], k, j, t, h, e, b) - a.block_maximum(of_weight[0], j, t, h, e, b)) * scale));
+    };
+    a.weight(x, g, j, t, h, e, b) = mux(of_weight[2], {weight_of(2 * of_weight[1]), weight_of(2 * of_weight[1] + 1)});
+    a.sum_keys = RDom(0, 2, 0, key_pairs, "sum_key");
+    a.block_sum(i, j, t, h, e, b) = 0.f;
+    a.block_sum(i, j, t, h, e, b) += cast<float>(a.weight(2 * (i % kTile) + a.sum_keys.x, i / kTile * key_pairs + a.sum_keys.y, j, t, h, e, b));
+
+    a.value_rows(d, key, j, h, e, b) = a.v(d, key_row(s, j, key), h, e, b);
+    a.values(key, d, j, h, e, b) = a.value_rows(d, key, j, h, e, b);
+    a.mix_keys = RDom(0, kStep, 0, s.block / kStep, "mix_key");
+    const RVar mix_key = a.mix_keys.x, mix_step = a.mix_keys.y;
+    a.mix(i, d, m, j, t, h, e, b) = 0.f;
+    a.mix(i, d, m, j, t, h, e, b) += cast<float>(a.values(mix_step * kStep + mix_key, d, j, h, e, b)) *
+                                     cast<float>(a.weight(i * 2 + mix_key % 2, m * key_pairs + mix_step * (kStep / 2) + mix_key / 2, j, t, h, e, b));
+    a.mixed(i, d, j, t, h, e, b) = a.mix(i % kTile, d, i / kTile, j, t, h, e, b);
+}
+
 }  // namespace
 
 Attention make_attention(Type storage, const Values &values) {
@@ -153,14 +198,19 @@ Attention make_attention(Type storage, const Values &values) {
     a.v = ImageParam(storage, 5, "v");
     allow_any_stride(a.mask, a.null_key, a.null_value);
     const int head_dim = values.get("head_dim", 0);
-    Sizes s{values.get("rows", 1), values.get("keys", 64), {}, a.q.dim(1).extent(), a.k.dim(1).extent(), head_dim == 0};
+    Sizes s{values.get("rows", 1), values.get("keys", 64), head_dim, {}, a.q.dim(1).extent(), a.k.dim(1).extent(), head_dim == 0};
     s.dim_head = head_dim == 0 ? a.q.dim(0).extent() : Expr(head_dim);
-    define_null_score(a, s);
-    if (values.get("pair", 1) == 2) {
-        define_pairs(a, s);
+    if (values.get("tiles", 0) != 0 || values.get("pair", 1) == 2) {
+        if (values.get("tiles", 0) != 0) {
+            define_tiles(a, s);
+        } else {
+            define_pairs(a, s);
+        }
+        define_null_score(a, s, true);
         define_state(a, s, storage, exp2_negative_bf16);
     } else {
         define_single(a, s);
+        define_null_score(a, s, false);
         define_state(a, s, storage, exp2_negative);
     }
     begin_at_zero(a.out);

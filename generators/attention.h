@@ -14,13 +14,17 @@ namespace moa {
 // no null key and no valid key all keys weigh the same.
 //
 // Static values: head_dim (0: any), rows of a tile, keys of a block, pair = 2 for products of bf16 pairs (queries, keys,
-// weights and values stay bf16, sums are f32).
+// weights and values stay bf16, sums are f32), tiles = 1 for the same as products of matrix tiles: kTile x kTile sums of
+// kTileChannels products, whose second operand lies in pairs, kTile pairs a row. Then head_dim and keys are multiples of
+// kTileChannels and rows one of kTile.
 struct Attention {
     enum State { kOldFactor,
                  kNewFactor,
                  kSum,
                  kMaximum,
                  kOutput };  // the state's rows; outputs from kOutput on
+
+    static constexpr int kTile = 16, kTileChannels = 32;
 
     Halide::ImageParam q, k, v;
     Halide::ImageParam mask{Halide::UInt(8), 3, "mask"};
@@ -29,17 +33,19 @@ struct Attention {
     Halide::Param<float> scale{"scale"};
     Halide::Param<int> has_null{"has_null"};
 
-    // row and tile; key of a block and block; head channel; member of a pair and pair; row of the state
-    Halide::Var i{"i"}, t{"t"}, key{"key"}, j{"j"}, d{"d"}, l{"l"}, k2{"k2"}, c{"c"};
+    // row and tile; key of a block and block; head channel; member of a pair and pair; row of the state; matrix tile of rows,
+    // place in a row of pairs and that row
+    Halide::Var i{"i"}, t{"t"}, key{"key"}, j{"j"}, d{"d"}, l{"l"}, k2{"k2"}, c{"c"}, m{"m"}, x{"x"}, g{"g"};
     Halide::Var h{"h"}, e{"e"}, b{"b"}, y{"y"};
     Halide::RDom channels, null_channels, query_channels, maximum_keys, sum_keys, mix_keys, steps;  // steps: state row, key block
 
-    Halide::Func queries{"queries"};                                                                  // transposed tile: (i, d, ..), or (l, i, d / 2, ..) in pairs
+    Halide::Func queries{"queries"};                                                                  // transposed tile: (i, d, ..), or (l, i, d / 2, ..) in pairs, or (x, g, ..) for tiles
     Halide::Func keys{"keys"};                                                                        // (d, key, j, ..) widened
     Halide::Func values{"values"};                                                                    // (d, key, j, ..) widened, or (l, d, key / 2, j, ..) in pairs
+    Halide::Func value_rows{"value_rows"};                                                            // (d, key, j, ..): for tiles, whose values are (key, d, j, ..)
     Halide::Func product{"product"}, score{"score"};                                                  // (i, key, j, ..): a register tile, and the block
     Halide::Func block_maximum{"block_maximum"}, block_shift{"block_shift"}, block_sum{"block_sum"};  // (i, j, ..)
-    Halide::Func weight{"weight"};                                                                    // (i, key, j, ..), or (l, i, key / 2, j, ..)
+    Halide::Func weight{"weight"};                                                                    // (i, key, j, ..), or (l, i, key / 2, j, ..), or (x, g, j, ..)
     Halide::Func mix{"mix"}, mixed{"mixed"};                                                          // (i, d, j, ..): a register tile, and the block
     Halide::Func ones{"ones"};                                                                        // (l): sums of bf16 weights are products with ones
     Halide::Func null_score{"null_score"};                                                            // (i, ..)
