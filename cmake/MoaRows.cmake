@@ -44,12 +44,13 @@ function(moa_list_rows out directory targets files)
     moa_build_row_lister(lister)
     set(table "${PROJECT_SOURCE_DIR}/variants/targets.json")
     set_property(DIRECTORY "${PROJECT_SOURCE_DIR}" APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${table} ${files})
-    if(targets STREQUAL "")
+    list(REMOVE_ITEM targets "")
+    if(NOT targets)
         set(${out} "" PARENT_SCOPE)
         return()
     endif()
     set(filter "")
-    foreach(item "cpu-targets:${targets}" "dtypes:${MOA_DTYPES}" "head-dims:${MOA_HEAD_DIMS}")
+    foreach(item "row-targets:${targets}" "dtypes:${MOA_DTYPES}" "head-dims:${MOA_HEAD_DIMS}")
         string(REPLACE ";" "," item "${item}")
         string(REGEX MATCH "^([^:]*):(.*)$" item "${item}")
         if(NOT CMAKE_MATCH_2 STREQUAL "")
@@ -86,9 +87,14 @@ function(moa_compile_rows out directory rows)
     foreach(line IN LISTS rows)
         moa_split_row(row "${line}")
         set(object "${directory}/${row_symbol}.o")
+        set(machine_code "")
+        if(MOA_PTXAS AND row_symbol MATCHES "_cuda_[0-9]+_")
+            string(REPLACE ";" "," architectures "${MOA_CUDA_ARCHS}")
+            set(machine_code --ptxas "${MOA_PTXAS}" --cubins "${architectures}")
+        endif()
         add_custom_command(
             OUTPUT "${object}"
-            COMMAND moa_generator_${row_algorithm} --row "${directory}/${row_symbol}.json" -o "${object}"
+            COMMAND moa_generator_${row_algorithm} --row "${directory}/${row_symbol}.json" -o "${object}" ${machine_code}
             DEPENDS moa_generator_${row_algorithm} "${directory}/${row_symbol}.json"
             COMMENT "Compiling row ${row_symbol}"
             VERBATIM

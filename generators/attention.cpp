@@ -90,7 +90,7 @@ void define_state(Attention &a, const Sizes &s, Type storage, Exp2 exp2) {
     const Expr quotient = a.state(y % s.rows, d + Attention::kOutput, y / s.rows, h, e, b) / a.state(y % s.rows, Attention::kSum, y / s.rows, h, e, b);
     const Expr finite = a.largest_query(y % s.rows, y / s.rows, h, e, b) < kInfinityBits;
     const Expr result = reinterpret<float>(select(finite, reinterpret<int>(quotient), kNanBits));
-    a.out(d, y, h, e, b) = storage == BFloat(16) ? round_bf16(result) : result;
+    a.out(d, y, h, e, b) = as_stored(result, storage);
 }
 
 void define_single(Attention &a, const Sizes &s) {

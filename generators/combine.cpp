@@ -48,12 +48,12 @@ Combine make_combine(Type storage, const Values &) {
     op.experts = RDom(0, op.a.dim(2).extent(), "experts");
     const Gathered taken = gathered(op, op.experts);
     op.experts.where(kept && taken.exists);
-    op.sum(op.c, op.n, op.b) = select(with_local, cast<float>(op.local(op.c, op.n, op.b)), 0.f);
-    op.sum(op.c, op.n, op.b) += cast<float>(op.a(op.c, taken.row, op.experts, op.b));
+    op.sum(op.c, op.n, op.b) = select(with_local, as_f32(op.local(op.c, op.n, op.b)), 0.f);
+    op.sum(op.c, op.n, op.b) += as_f32(op.a(op.c, taken.row, op.experts, op.b));
 
     const Expr deserted = !with_local && op.routed != 0 && op.count(op.n, op.b) == 0;
     const Expr value = select(!kept, 0.f, deserted, op.null_token(op.c), op.sum(op.c, op.n, op.b) * op.factor(op.n, op.b));
-    op.out(op.c, op.n, op.b) = storage == BFloat(16) ? round_bf16(value) : value;
+    op.out(op.c, op.n, op.b) = as_stored(value, storage);
     constrain_shapes(op);
     return op;
 }

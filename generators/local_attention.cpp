@@ -206,7 +206,7 @@ void define_output(LocalAttention &a, const Places &p, Type storage) {
         const Expr gate = 1.f / (1.f + exp(-cast<float>(a.gate(h, position, b))));
         result = select(a.has_gate != 0, result * gate, result);
     }
-    a.row(d, i, t, u, h, b) = storage == BFloat(16) ? round_bf16(result) : result;
+    a.row(d, i, t, u, h, b) = as_stored(result, storage);
     a.rows = RDom(0, p.rows, 0, (a.window + p.rows - 1) / p.rows, "row");
     const Expr w = a.rows.y * p.rows + a.rows.x;
     a.rows.where(w < a.window);

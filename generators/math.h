@@ -44,6 +44,23 @@ inline Halide::Expr round_bf16(Halide::Expr v) {
     return reinterpret<bfloat16_t>(extract_bits<uint16_t>(bits + cast<uint32_t>(0x7fff) + even, 16));
 }
 
+// A stored value as f32. Halide has no cast<float> of bf16 for CUDA; elsewhere it is the same shift.
+inline Halide::Expr as_f32(const Halide::Expr &stored) {
+    using namespace Halide;
+    return stored.type().is_bfloat() ? reinterpret<float>(cast<uint32_t>(reinterpret<uint16_t>(stored)) << 16) : cast<float>(stored);
+}
+
+// An f32 value as the storage type keeps it.
+inline Halide::Expr as_stored(const Halide::Expr &value, const Halide::Type &storage) {
+    using namespace Halide;
+    if (storage != BFloat(16)) {
+        return cast(storage, value);
+    }
+    // Rounding would carry the NaN of GPUs, 0x7fffffff, over into a zero.
+    const Expr nan = (reinterpret<uint32_t>(value) & cast<uint32_t>(0x7fffffff)) > cast<uint32_t>(0x7f800000);
+    return reinterpret<bfloat16_t>(select(nan, cast<uint16_t>(0x7fc0), reinterpret<uint16_t>(round_bf16(value))));
+}
+
 // For softmax weights, whose rounding errors average out: halves go upward, at half the cost.
 inline Halide::Expr round_bf16_up(Halide::Expr v) {
     using namespace Halide;

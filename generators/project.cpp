@@ -21,7 +21,7 @@ Expr gelu(Expr v) {
 }
 
 // The reduction of one block stops at the last channel, which the analysis of bounds does not see over several blocks.
-void define_update(Project &op, int pair, bool tiles) {
+void define_update(Project &op, int pair, bool tiles, bool padded) {
     const Var &i = op.i, &m = op.m, &p = op.p, &k = op.k, &e = op.e, &b = op.b;
     const auto groups_of = [&](int channels) { return (op.dim_in + channels - 1) / channels; };
     const auto inside = [&](const Expr &group) { return unsafe_promise_clamped(group, 0, groups_of(pair) - 1); };
@@ -37,8 +37,12 @@ void define_update(Project &op, int pair, bool tiles) {
         op.product(i, m, p, k, e, b) += cast<float>(op.packed(step * kTile + channel, m, k, e, b)) * cast<float>(op.weights(i * pair + channel % pair, group));
     } else if (pair == 1) {
         op.block_channels = RDom(0, op.block, "channel");
-        op.block_channels.where(k * op.block + op.block_channels < op.dim_in);
-        op.product(i, m, p, k, e, b) += op.packed(op.block_channels, m, k, e, b) * op.weights(i, inside(k * op.block + op.block_channels), p, e);
+        const Expr channel = k * op.block + op.block_channels;
+        if (!padded) {
+            op.block_channels.where(channel < op.dim_in);
+        }
+        const Expr held = padded ? min(channel, op.dim_in - 1) : inside(channel);
+        op.product(i, m, p, k, e, b) += op.packed(op.block_channels, m, k, e, b) * op.weights(i, held, p, e);
     } else {
         op.block_channels = RDom(0, pair, 0, op.block / pair, "channel");
         const RVar half = op.block_channels.x, group = op.block_channels.y;
@@ -48,7 +52,7 @@ void define_update(Project &op, int pair, bool tiles) {
     }
 }
 
-void define_product(Project &op, int pair, bool tiles) {
+void define_product(Project &op, int pair, bool tiles, bool padded) {
     const Var &i = op.i, &m = op.m, &p = op.p, &c = op.c, &k = op.k, &e = op.e, &b = op.b;
     op.dim_in = op.x.dim(0).extent();
     const Expr positions = op.x.dim(1).extent();
@@ -60,11 +64,11 @@ void define_product(Project &op, int pair, bool tiles) {
 
     const Expr channel = k * op.block + c;
     const Expr taken = op.x(min(channel, op.dim_in - 1), op.source(m, e, b)[0], op.source(m, e, b)[1]);
-    const Expr stored = pair == 1 ? cast<float>(taken) : taken;
+    const Expr stored = pair == 1 ? as_f32(taken) : taken;
     op.packed(c, m, k, e, b) = select(channel < op.dim_in, stored, cast(stored.type(), 0));
 
     op.product(i, m, p, k, e, b) = 0.f;
-    define_update(op, pair, tiles);
+    define_update(op, pair, tiles, padded);
     op.blocks = RDom(0, (op.dim_in + op.block - 1) / op.block, "block");
     op.sums(i, m, p, e, b) = 0.f;
     op.sums(i, m, p, e, b) += op.product(i, m, p, op.blocks, e, b);
@@ -99,7 +103,7 @@ void define_epilogue(Project &op, Type storage, int panel, bool plain, bool rota
     }
     const Expr factor = op.scale(m, clamp(h / op.scale_heads, 0, op.scale.dim(1).extent() - 1), e, b);
     const Expr scaled = select(factor == 0.f, 0.f, turned * factor);
-    op.out(d, m, h, e, b) = storage == BFloat(16) ? round_bf16(scaled) : scaled;
+    op.out(d, m, h, e, b) = as_stored(scaled, storage);
 }
 
 }  // namespace
@@ -115,7 +119,7 @@ Project make_project(Type storage, const Values &statics) {
     if (statics.get("rotary", 0) == 0) {
         allow_any_stride(op.cosines, op.sines);
     }
-    define_product(op, pair, tiles);
+    define_product(op, pair, tiles, statics.get("padded", 0) != 0);
     define_row_terms(op);
     const bool plain = statics.get("plain", 0) != 0;
     define_epilogue(op, storage, panel, plain, !plain && statics.get("rotary", 1) != 0);

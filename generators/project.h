@@ -15,7 +15,7 @@ namespace moa {
 // weight panel; pair, input channels that a multiply-add takes at once (2: bf16 pairs); tiles = 1: products of whole matrix
 // tiles, 32 input channels at once, of weights (panel * pair, groups of all panels of all experts) whose groups are zero
 // padded to whole tiles; plain = 1: no rotation, no activation, and head widths that are multiples of the panel; rotary = 0:
-// no rotation.
+// no rotation; padded = 1: blocks are multiplied whole, with zeros after the last channel.
 struct Project {
     static constexpr int kTileChannels = 32;
 

@@ -1,11 +1,13 @@
 #include "generators/row_moments.h"
 
+#include "generators/math.h"
+
 namespace moa {
 
 using namespace Halide;
 
 Expr row_value(const ImageParam &x, const Expr &c, const Expr &n, const Expr &b) {
-    return cast<float>(x(c, min(n, x.dim(1).extent() - 1), b));
+    return as_f32(x(c, min(n, x.dim(1).extent() - 1), b));
 }
 
 RowMoments make_row_moments(const ImageParam &x) {

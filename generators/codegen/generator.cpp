@@ -1,3 +1,4 @@
+#include "generators/codegen/cuda/compile.h"
 #include "generators/codegen/kernel.h"
 #include "generators/codegen/object_file.h"
 
@@ -7,6 +8,7 @@
 #include <iostream>
 #include <iterator>
 #include <map>
+#include <sstream>
 #include <string_view>
 #include <unistd.h>
 
@@ -23,14 +25,32 @@ struct Options {
     std::string runtime;  // Halide target string
     std::string output;
     std::map<OutputType, std::string> extra;
+    cuda::CudaOptions cuda;
 };
 
 constexpr const char *kUsage =
     "usage: moa_generator (--row FILE | --runtime HALIDE_TARGET) -o OBJECT [--stmt FILE] [--assembly FILE]\n"
+    "                     [--ptxas PROGRAM --cubins SM,SM] [--ptx FILE]\n"
     "  --row FILE      one row, as moa_rows writes it\n"
     "  --runtime T     Halide's runtime for target T, without kernels\n"
     "  --stmt FILE     also write Halide's lowered form of the row\n"
-    "  --assembly FILE also write the row's assembly\n";
+    "  --assembly FILE also write the row's assembly\n"
+    "For rows of CUDA targets:\n"
+    "  --ptxas PROGRAM the assembler; without it there is PTX only\n"
+    "  --cubins 80,90  architectures whose machine code is embedded, too\n"
+    "  --ptx FILE      also write the PTX\n";
+
+std::vector<int> architectures(const std::string &list) {
+    std::vector<int> result;
+    std::stringstream stream(list);
+    for (std::string item; std::getline(stream, item, ',');) {
+        if (item.empty() || item.find_first_not_of("0123456789") != std::string::npos || item.size() > 4) {
+            throw std::runtime_error("architectures must be numbers as in 80,90, not \"" + item + "\"");
+        }
+        result.push_back(std::stoi(item));
+    }
+    return result;
+}
 
 Options parse(int argc, char **argv) {
     Options options;
@@ -48,6 +68,12 @@ Options parse(int argc, char **argv) {
             options.output = value;
         } else if (argument == "--stmt") {
             options.extra[OutputType::stmt] = value;
+        } else if (argument == "--ptxas") {
+            options.cuda.ptxas = value;
+        } else if (argument == "--cubins") {
+            options.cuda.cubins = architectures(value);
+        } else if (argument == "--ptx") {
+            options.cuda.ptx_file = value;
         } else if (argument == "--assembly") {
             options.extra[OutputType::assembly] = value;
         } else {
@@ -129,7 +155,7 @@ private:
     std::string about_;
 };
 
-void compile_row(const Row &row, const std::map<OutputType, std::string> &files) {
+void compile_row(const Row &row, const cuda::CudaOptions &options, const std::map<OutputType, std::string> &files) {
     const auto operation = operations().find(row.op);
     if (operation == operations().end()) {
         throw std::runtime_error(row.symbol() + ": this program has no operation named " + row.op);
@@ -142,7 +168,11 @@ void compile_row(const Row &row, const std::map<OutputType, std::string> &files)
     static Reporter reporter(row.symbol());  // must outlive every use of Halide
     Halide::set_custom_compile_time_error_reporter(&reporter);
     const Kernel kernel = operation->second(row, target);
-    Halide::Pipeline(kernel.outputs).compile_to(files, kernel.arguments, row.function(), target);
+    if (target.has_feature(Halide::Target::CUDA)) {
+        cuda::compile_cuda(kernel, row.function(), target, options, files);
+    } else {
+        Halide::Pipeline(kernel.outputs).compile_to(files, kernel.arguments, row.function(), target);
+    }
 }
 
 void run(const Options &options) {
@@ -152,7 +182,7 @@ void run(const Options &options) {
     if (options.row.empty()) {
         Halide::compile_standalone_runtime(files, parse_target(options.runtime));
     } else {
-        compile_row(read_row(options.row), files);
+        compile_row(read_row(options.row), options.cuda, files);
     }
     object.write(make_private(object.bytes()));
     object.commit();

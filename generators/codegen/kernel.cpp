@@ -8,7 +8,7 @@ std::map<std::string, BuildKernel> &operations() {
 }
 
 Halide::Type storage_type(const std::string &dtype) {
-    return dtype == "bf16" ? Halide::BFloat(16) : Halide::Float(32);
+    return dtype == "bf16" ? Halide::BFloat(16) : (dtype == "f16" ? Halide::Float(16) : Halide::Float(32));
 }
 
 }  // namespace moa

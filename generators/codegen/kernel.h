@@ -34,7 +34,7 @@ std::map<std::string, Schedule<Op>> &schedules_of() {
 using BuildKernel = std::function<Kernel(const codegen::Row &, const Halide::Target &)>;
 std::map<std::string, BuildKernel> &operations();
 
-Halide::Type storage_type(const std::string &dtype);  // "f32" -> Float(32), "bf16" -> BFloat(16), "any" -> Float(32)
+Halide::Type storage_type(const std::string &dtype);  // "f32", "tf32" -> Float(32), "bf16" -> BFloat(16), "f16" -> Float(16), "any" -> Float(32)
 
 template<class Op>
 bool register_operation(const std::string &name, Op (*make)(Halide::Type, const Values &)) {

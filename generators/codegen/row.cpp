@@ -13,7 +13,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::string_view kDtypes[] = {"f32", "bf16", "any"};
+constexpr std::string_view kDtypes[] = {"f32", "tf32", "bf16", "f16", "any"};
 
 // Where an entry stands, for messages: "variants/project.json: row 3".
 [[noreturn]] void fail(const std::string &where, const std::string &what) {
@@ -117,18 +117,19 @@ std::map<std::string, std::pair<int, int>> ranges_at(const Json &row, const std:
 }
 
 Row row_of(const Json &json, const std::string &where) {
-    check_keys(json, where, {"op", "schedule", "target", "dtype", "static", "knobs", "accept", "source", "note", "halide"});
+    check_keys(json, where, {"op", "schedule", "target", "dtype", "static", "knobs", "accept", "shared_bytes", "source", "note", "halide"});
     Row row;
     row.op = name_at(json, where, "op");
     row.schedule = name_at(json, where, "schedule");
     row.target = name_at(json, where, "target");
     row.dtype = name_at(json, where, "dtype");
     if (std::find(std::begin(kDtypes), std::end(kDtypes), row.dtype) == std::end(kDtypes)) {
-        fail(where, "\"dtype\" must be f32, bf16 or any, not \"" + row.dtype + "\"");
+        fail(where, "\"dtype\" must be f32, tf32, bf16, f16 or any, not \"" + row.dtype + "\"");
     }
     row.statics = values_at(json, where, "static");
     row.knobs = values_at(json, where, "knobs");
     row.accept = ranges_at(json, where);
+    row.shared_bytes = integer(json.value("shared_bytes", Json(0)), where, "shared_bytes");
     return row;
 }
 
@@ -148,11 +149,13 @@ std::vector<Row> rows_of_file(const std::string &path, const std::string &schedu
     std::vector<Row> rows;
     for (Json entry : json["rows"]) {
         const std::string where = path + ": row " + std::to_string(rows.size() + 1);
-        check_keys(entry, where, {"schedule", "target", "dtype", "static", "knobs", "accept", "source", "note"});
+        check_keys(entry, where, {"algorithm", "schedule", "target", "dtype", "static", "knobs", "accept", "shared_bytes", "source", "note"});
+        const std::string algorithm = name_or(entry, where, "algorithm", name_or(json, path, "algorithm", op));
+        entry.erase("algorithm");
         entry["op"] = op;
         Row row = row_of(entry, where);
         row.file = path;
-        row.algorithm = name_or(json, path, "algorithm", op);
+        row.algorithm = algorithm;
         row.schedule_source = entry.contains("source") ? beside(path, text_at(entry, where, "source")) : schedules + "/" + row.algorithm + "_" + row.schedule + ".cpp";
         if (!std::filesystem::exists(row.schedule_source)) {
             fail(where, "there is no schedule source " + row.schedule_source);
@@ -162,14 +165,14 @@ std::vector<Row> rows_of_file(const std::string &path, const std::string &schedu
     return rows;
 }
 
-const CpuTarget &target_named(const std::vector<CpuTarget> &targets, const std::string &name, const std::string &where) {
-    for (const CpuTarget &target : targets) {
+const RowTarget &target_named(const std::vector<RowTarget> &targets, const std::string &name, const std::string &where) {
+    for (const RowTarget &target : targets) {
         if (target.name == name) {
             return target;
         }
     }
     std::string known;
-    for (const CpuTarget &target : targets) {
+    for (const RowTarget &target : targets) {
         known += " " + target.name;
     }
     fail(where, "unknown target \"" + name + "\"; the target table has" + known);
@@ -180,7 +183,8 @@ bool wanted(const Row &row, const RowFilter &filter) {
         return std::find(list.begin(), list.end(), value) != list.end();
     };
     const auto head_dim = row.statics.all().find("head_dim");
-    return (filter.dtypes.empty() || row.dtype == "any" || has(filter.dtypes, row.dtype)) &&
+    const std::string storage = row.dtype == "tf32" ? "f32" : row.dtype;
+    return (filter.dtypes.empty() || storage == "any" || has(filter.dtypes, storage)) &&
            (filter.head_dims.empty() || head_dim == row.statics.all().end() || has(filter.head_dims, head_dim->second));
 }
 
@@ -200,16 +204,16 @@ std::string Row::function() const {
     return "moa_" + symbol();
 }
 
-std::vector<CpuTarget> read_targets(const std::string &path) {
+std::vector<RowTarget> read_targets(const std::string &path) {
     const Json json = read_json(path);
     if (!json.is_array()) {
         fail(path, "must be a list of targets");
     }
-    std::vector<CpuTarget> targets;
+    std::vector<RowTarget> targets;
     for (const Json &entry : json) {
         const std::string where = path + ": target " + std::to_string(targets.size() + 1);
-        check_keys(entry, where, {"name", "halide", "features", "rows_of", "note"});
-        CpuTarget target{name_at(entry, where, "name"), text_at(entry, where, "halide"), {}, name_or(entry, where, "rows_of", "")};
+        check_keys(entry, where, {"name", "halide", "features", "rows_of", "capability", "note"});
+        RowTarget target{name_at(entry, where, "name"), text_at(entry, where, "halide"), {}, name_or(entry, where, "rows_of", ""), integer(entry.value("capability", Json(0)), where, "capability")};
         const Json features = entry.value("features", Json::array());
         for (const Json &feature : features) {
             if (!feature.is_string() || !is_name(feature.get<std::string>())) {
@@ -222,7 +226,7 @@ std::vector<CpuTarget> read_targets(const std::string &path) {
     return targets;
 }
 
-std::vector<Row> read_rows(const std::vector<std::string> &paths, const std::vector<CpuTarget> &targets, const std::string &schedules, const RowFilter &filter) {
+std::vector<Row> read_rows(const std::vector<std::string> &paths, const std::vector<RowTarget> &targets, const std::string &schedules, const RowFilter &filter) {
     std::vector<Row> rows;
     std::map<std::string, std::string> seen;
     for (const std::string &path : paths) {
@@ -230,7 +234,7 @@ std::vector<Row> read_rows(const std::vector<std::string> &paths, const std::vec
             target_named(targets, row.target, path);
             const std::string written_for = row.target;
             for (const std::string &name : filter.targets) {
-                const CpuTarget &target = target_named(targets, name, "the targets asked for");
+                const RowTarget &target = target_named(targets, name, "the targets asked for");
                 if (!wanted(row, filter) || (target.name != written_for && target.rows_of != written_for)) {
                     continue;
                 }

@@ -39,25 +39,27 @@ private:
 };
 
 // A target of the target table (variants/targets.json): what Halide compiles for, and what the machine must have.
-struct CpuTarget {
-    std::string name;                   // as rows write it: "x86_avx512"
+struct RowTarget {
+    std::string name;                   // as rows write it: "x86_avx512", "cuda_80"
     std::string halide;                 // Halide target string
     std::vector<std::string> features;  // names of moa::CpuFeature that the machine must have
     std::string rows_of;                // if not empty, rows written for that target are compiled for this one too
+    int capability = 0;                 // of CUDA targets: the least compute capability, 80 for 8.0; 0: a CPU
 };
 
 struct Row {
     std::string op;
     std::string schedule;
     std::string target;
-    std::string dtype;                                  // "f32", "bf16", or "any" where no argument has a storage dtype
+    std::string dtype;                                  // "f32", "tf32" (f32 that may be rounded to it), "bf16", "f16", or "any" where no argument has a storage dtype
     Values statics;                                     // fixed when the row is compiled; the problem's value must be equal
     Values knobs;                                       // read by the schedule alone
     std::map<std::string, std::pair<int, int>> accept;  // inclusive ranges of problem values that the row takes
+    int shared_bytes = 0;                               // CUDA: shared memory that a block takes
     std::string file;                                   // that the row came from
     std::string algorithm;                              // generators/<algorithm>.cpp defines the operation
     std::string schedule_source;                        // path of the C++ file that holds the schedule
-    CpuTarget compiled_for;                             // the entry of `target` in the target table
+    RowTarget compiled_for;                             // the entry of `target` in the target table
 
     // <op>__<schedule>_<target>_<dtype>[_<static><value>...][_<knob><value>...]: the only place that composes it.
     std::string symbol() const;
@@ -74,15 +76,15 @@ struct Row {
 
 struct RowFilter {
     std::vector<std::string> targets;  // names of the target table
-    std::vector<std::string> dtypes;   // empty: all; rows of dtype "any" are always in
+    std::vector<std::string> dtypes;   // storage dtypes, empty: all; rows of dtype "any" are always in
     std::vector<int> head_dims;        // empty: all; rows with another static head_dim are left out
 };
 
 // All throw std::runtime_error naming the file and the offending entry.
-std::vector<CpuTarget> read_targets(const std::string &path);
+std::vector<RowTarget> read_targets(const std::string &path);
 // Rows in the order of the files and of the rows in them, which is the order of preference. The schedule of a row that
 // names no source is in <schedules>/<algorithm>_<schedule>.cpp.
-std::vector<Row> read_rows(const std::vector<std::string> &paths, const std::vector<CpuTarget> &targets,
+std::vector<Row> read_rows(const std::vector<std::string> &paths, const std::vector<RowTarget> &targets,
                            const std::string &schedules, const RowFilter &filter);
 
 // One row with the Halide target that it is compiled for: all that its object file depends on.

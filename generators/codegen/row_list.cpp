@@ -19,7 +19,7 @@ struct Options {
     std::vector<std::string> files;
 };
 
-constexpr const char *kUsage = "usage: moa_rows --targets FILE --schedules DIR --output DIR --cpu-targets A,B [--dtypes A,B] [--head-dims A,B] ROWFILE...\n";
+constexpr const char *kUsage = "usage: moa_rows --targets FILE --schedules DIR --output DIR --row-targets A,B [--dtypes A,B] [--head-dims A,B] ROWFILE...\n";
 
 std::vector<std::string> split(const std::string &list) {
     std::vector<std::string> items;
@@ -62,7 +62,7 @@ Options parse(int argc, char **argv) {
             options.schedules = value;
         } else if (argument == "--output") {
             options.output = value;
-        } else if (argument == "--cpu-targets") {
+        } else if (argument == "--row-targets") {
             options.filter.targets = split(value);
         } else if (argument == "--dtypes") {
             options.filter.dtypes = split(value);
@@ -121,7 +121,9 @@ std::string entry(const Row &row, const std::string &index) {
     }
     return "    {\"" + row.symbol() + "\", \"" + row.op + "\", \"" + row.schedule + "\", \"" + row.target + "\", \"" + row.dtype + "\", " +
            (required.empty() ? "0" : required) + ", " + span("statics_", row.statics.all().empty()) + ", " +
-           span("knobs_", row.knobs.all().empty()) + ", " + span("accepts_", row.accept.empty()) + ", " + row.function() + "_argv},\n";
+           span("knobs_", row.knobs.all().empty()) + ", " + span("accepts_", row.accept.empty()) + ", " + row.function() + "_argv, " +
+           (row.compiled_for.capability != 0 ? "DeviceType::cuda, " : "DeviceType::cpu, ") + std::to_string(row.compiled_for.capability) + ", " +
+           std::to_string(row.shared_bytes) + "},\n";
 }
 
 std::string table(const std::vector<Row> &rows) {

@@ -1,5 +1,6 @@
 #include "generators/codegen/row.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
@@ -39,9 +40,10 @@ protected:
     }
 
     std::filesystem::path folder_;
-    std::vector<CpuTarget> targets_{{"x86", "x86-64-linux", {}, ""},
+    std::vector<RowTarget> targets_{{"x86", "x86-64-linux", {}, ""},
                                     {"x86_avx2", "x86-64-linux-avx2", {"avx2"}, ""},
-                                    {"arm64", "arm-64-linux", {}, "x86"}};
+                                    {"arm64", "arm-64-linux", {}, "x86"},
+                                    {"cuda_80", "x86-64-linux-cuda-cuda_capability_80", {}, "", 80}};
 };
 
 std::string file_with(const std::string &rows) {
@@ -85,6 +87,18 @@ TEST_F(RowFile, PortableRowsAreCompiledForOtherMachines) {
     EXPECT_EQ(rows[0].compiled_for.halide, "arm-64-linux");
 }
 
+TEST_F(RowFile, CudaRowsSayWhatTheyNeed) {
+    const std::string text = file_with(R"({"schedule": "cpu", "target": "cuda_80", "dtype": "f16", "shared_bytes": 65536},
+        {"schedule": "cpu", "target": "cuda_80", "dtype": "tf32"}, {"schedule": "cpu", "target": "cuda_80", "dtype": "f32"})");
+    const auto rows = read(text, {{"cuda_80"}, {}, {}});
+    ASSERT_EQ(rows.size(), 3U);
+    EXPECT_EQ(rows[0].shared_bytes, 65536);
+    EXPECT_EQ(rows[0].compiled_for.capability, 80);
+    EXPECT_EQ(rows[1].symbol(), "combine__cpu_cuda_80_tf32");
+    EXPECT_EQ(read(text, {{"cuda_80"}, {"f32"}, {}}).size(), 2U);  // tf32 is a way to compute in f32
+    EXPECT_EQ(read(text, {{"x86"}, {}, {}}).size(), 0U);
+}
+
 TEST_F(RowFile, MistakesAreNamed) {
     const auto expect = [this](const std::string &text, const std::string &part) {
         EXPECT_NE(refusal(text).find(part), std::string::npos) << text << "\nwas: " << refusal(text);
@@ -103,6 +117,7 @@ TEST_F(RowFile, MistakesAreNamed) {
     expect(file_with(R"({"schedule": "cpu", "target": "x86", "dtype": "f32", "knobs": {"mr": -1}})"), "\"mr\" must be an integer");
     expect(file_with(R"({"schedule": "cpu", "target": "x86", "dtype": "f32", "knobs": 3})"), "\"knobs\" must be an object");
     expect(file_with(R"({"schedule": "cpu", "target": "x86", "dtype": "f32", "accept": {"n": [2, 1]}})"), "range of \"n\" is empty");
+    expect(file_with(R"({"schedule": "cpu", "target": "cuda_80", "dtype": "f32", "shared_bytes": "8K"})"), "\"shared_bytes\" must be an integer");
     expect(file_with(R"({"schedule": "slow", "target": "x86", "dtype": "f32"})"), "there is no schedule source");
     expect(file_with(std::string(kPlain) + ", " + kPlain), "row combine__cpu_x86_f32 is there twice");
     EXPECT_NE(refusal(file_with(kPlain), {{"x87"}, {}, {}}).find("unknown target \"x87\""), std::string::npos);
@@ -113,6 +128,8 @@ TEST(TargetTable, IsReadable) {
     ASSERT_FALSE(targets.empty());
     EXPECT_EQ(targets[0].name, "x86");
     EXPECT_TRUE(targets[0].features.empty());
+    EXPECT_EQ(targets[0].capability, 0);
+    EXPECT_TRUE(std::any_of(targets.begin(), targets.end(), [](const RowTarget &target) { return target.name == "cuda_80" && target.capability == 80; }));
 }
 
 }  // namespace

@@ -1,0 +1,118 @@
+#include "generators/attention_gpu.h"
+
+#include "generators/math.h"
+#include "generators/nvptx.h"
+
+namespace moa {
+
+using namespace Halide;
+
+std::vector<Argument> AttentionGpu::arguments() const {
+    return {q, k, v, mask, null_key, null_value, scale, has_null};
+}
+
+std::vector<Func> AttentionGpu::outputs() const {
+    return {out};
+}
+
+namespace {
+
+constexpr int kChannels = AttentionGpu::kChannels;
+constexpr float kMasked = -1e30f, kBeyond = -2e30f;  // scores that stay finite
+// What is not finite is looked for as bits: maxima lose a NaN, and Halide compiles for finite values.
+constexpr int kInfinityBits = 0x7f800000, kNanBits = 0x7fc00000;
+
+struct Sizes {
+    int rows, block, key_tile;
+    Expr dim_head, num_queries, num_keys;
+
+    Expr channel(const Expr &d) const {
+        return min(d, dim_head - 1);
+    }
+    Expr key_row(const Expr &block_index, const Expr &key) const {
+        return min(block_index * block + key, num_keys - 1);
+    }
+};
+
+Expr score(const AttentionGpu &a, const Sizes &s, const AttentionGpu::Pass &pass, const Expr &key) {
+    const Expr valid = a.mask(s.key_row(a.j, key), a.e, a.b) != 0;
+    return select(a.j * s.block + key >= s.num_keys, kBeyond, valid, pass.product(a.i, key, a.j, a.t, a.h, a.e, a.b), kMasked);
+}
+
+AttentionGpu::Pass make_pass(AttentionGpu &a, const Sizes &s, const std::string &name) {
+    const Var &i = a.i, &t = a.t, &key = a.key, &j = a.j, &d = a.d, &h = a.h, &e = a.e, &b = a.b;
+    AttentionGpu::Pass pass{Func("keys_" + name), Func("product_" + name), RDom(0, s.dim_head, "channel_" + name)};
+    pass.keys(key, d, j, h, e, b) = as_f32(a.k(s.channel(d), s.key_row(j, key), h, e, b));
+    pass.product(i, key, j, t, h, e, b) = 0.f;
+    pass.product(i, key, j, t, h, e, b) += a.queries(i, pass.channels, t, h, e, b) * pass.keys(key, pass.channels, j, h, e, b);
+    return pass;
+}
+
+void define_queries(AttentionGpu &a, const Sizes &s) {
+    const Var &i = a.i, &t = a.t, &d = a.d, &h = a.h, &e = a.e, &b = a.b;
+    const Expr row = min(t * s.rows + i, s.num_queries - 1), log2_scale = a.scale * 1.4426950408889634f;
+    a.queries(i, d, t, h, e, b) = as_f32(a.q(s.channel(d), row, h, e, b)) * log2_scale;
+    a.query_channels = RDom(0, s.dim_head, "query_channel");
+    a.largest_query(i, t, h, e, b) = 0;
+    a.largest_query(i, t, h, e, b) = max(a.largest_query(i, t, h, e, b), reinterpret<int>(a.queries(i, a.query_channels, t, h, e, b)) & 0x7fffffff);
+    a.null_channels = RDom(0, s.dim_head, "null_channel");
+    a.null_score(i, t, h, e, b) = 0.f;
+    a.null_score(i, t, h, e, b) += a.queries(i, a.null_channels, t, h, e, b) * a.null_key(a.null_channels, h, e);
+}
+
+void define_sums(AttentionGpu &a, const Sizes &s) {
+    const Var &i = a.i, &t = a.t, &key = a.key, &j = a.j, &d = a.d, &h = a.h, &e = a.e, &b = a.b, &u = a.u, &g = a.g;
+    const Expr null = a.has_null != 0, blocks = (s.num_keys + s.block - 1) / s.block;
+    const int slots = s.block / s.key_tile;
+    // A slot's keys of all blocks.
+    a.slot_keys = RDom(0, s.key_tile, 0, blocks, "slot_keys");
+    const Expr slot_key = a.s * s.key_tile + a.slot_keys.x;
+    const Expr valid = a.mask(s.key_row(a.slot_keys.y, slot_key), e, b) != 0;
+    const Expr of_slot = select(a.slot_keys.y * s.block + slot_key >= s.num_keys, kBeyond, valid, a.first.product(i, slot_key, a.slot_keys.y, t, h, e, b), kMasked);
+    a.largest(i, a.s, t, h, e, b) = kBeyond;
+    a.largest(i, a.s, t, h, e, b) = max(a.largest(i, a.s, t, h, e, b), of_slot);
+    a.slots = RDom(0, slots, "slots");
+    a.maximum(i, t, h, e, b) = select(null, a.null_score(i, t, h, e, b), kBeyond);
+    a.maximum(i, t, h, e, b) = max(a.maximum(i, t, h, e, b), a.largest(i, a.slots, t, h, e, b));
+
+    a.weight(i, key, j, t, h, e, b) = exp2_approximate(score(a, s, a.second, key) - a.maximum(i, t, h, e, b));
+    a.values(d, key, j, h, e, b) = as_f32(a.v(s.channel(d), s.key_row(j, key), h, e, b));
+    a.mix_keys = RDom(0, s.block, "mix_key");
+    const auto with_one = [&](const Expr &value) { return select(u < kChannels, value, 1.f); };
+    a.mix(u, g, i, j, t, h, e, b) = 0.f;
+    a.mix(u, g, i, j, t, h, e, b) += a.weight(i, a.mix_keys, j, t, h, e, b) * with_one(a.values(g * kChannels + min(u, kChannels - 1), a.mix_keys, j, h, e, b));
+    a.blocks = RDom(0, blocks, "block");
+    const Expr null_weight = exp2_approximate(a.null_score(i, t, h, e, b) - a.maximum(i, t, h, e, b));
+    const Expr null_term = null_weight * with_one(a.null_value(s.channel(g * kChannels + min(u, kChannels - 1)), h, e));
+    a.sums(u, g, i, t, h, e, b) = select(null, null_term, 0.f);
+    a.sums(u, g, i, t, h, e, b) += a.mix(u, g, i, a.blocks, t, h, e, b);
+}
+
+}  // namespace
+
+AttentionGpu make_attention_gpu(Type storage, const Values &values) {
+    AttentionGpu a;
+    a.q = ImageParam(storage, 5, "q");
+    a.k = ImageParam(storage, 5, "k");
+    a.v = ImageParam(storage, 5, "v");
+    allow_any_stride(a.mask, a.null_key, a.null_value);
+    const int head_dim = values.get("head_dim", 0);
+    Sizes s{values("rows"), values("keys"), values("key_tile"), {}, a.q.dim(1).extent(), a.k.dim(1).extent()};
+    s.dim_head = head_dim == 0 ? a.q.dim(0).extent() : Expr(head_dim);
+    define_queries(a, s);
+    a.first = make_pass(a, s, "first");
+    a.second = make_pass(a, s, "second");
+    define_sums(a, s);
+    const Expr row = a.y % s.rows, tile = a.y / s.rows;
+    const auto sum = [&](const Expr &member) { return a.sums(member, a.d / kChannels, row, tile, a.h, a.e, a.b); };
+    const Expr quotient = sum(a.d % kChannels) / sum(kChannels);
+    const Expr finite = a.largest_query(row, tile, a.h, a.e, a.b) < kInfinityBits;
+    const Expr result = reinterpret<float>(select(finite, reinterpret<int>(quotient), kNanBits));
+    a.out(a.d, a.y, a.h, a.e, a.b) = as_stored(result, storage);
+    begin_at_zero(a.out);
+    return a;
+}
+
+MOA_OPERATION(AttentionGpu, "attention", make_attention_gpu);
+
+}  // namespace moa

@@ -1,0 +1,22 @@
+#pragma once
+
+// Names of the calls that stand for what Halide has no node for. Algorithms make most of them (generators/tensor_core/), passes
+// take some away (passes.h), and the linker puts an instruction in the place of those that reach the PTX (linker.h).
+namespace moa::codegen::cuda::marker {
+
+// Only until the passes have run.
+inline constexpr char kAlways[] = "moa_always";  // (): true, but only the pass knows
+inline constexpr char kAhead[] = "moa_ahead";    // (loads...): tiles that are to be copied ahead; never computed
+inline constexpr char kWord[] = "moa_word";      // (element): the 32-bit word that begins with it
+
+// In the PTX.
+inline constexpr char kResultFloat[] = "moa_result_f32";  // (token, i): a result of an instruction that has several
+inline constexpr char kResultWord[] = "moa_result_u32";
+inline constexpr char kCommitCopies[] = "moa_commit_copies";     // (): ends a group of asynchronous copies
+inline constexpr char kWaitForCopies[] = "moa_wait_for_copies";  // (n): until at most n groups are on their way
+// Of their argument, a word of memory, the address is what counts.
+inline constexpr char kLoadWords[] = "moa_load_words";
+inline constexpr char kLoadMatrices[] = "moa_ldmatrix_x4";
+inline constexpr char kLoadTransposed[] = "moa_ldmatrix_x4_trans";
+
+}  // namespace moa::codegen::cuda::marker

@@ -1,0 +1,42 @@
+#pragma once
+
+#include "Halide.h"
+
+#include <string>
+#include <vector>
+
+// Lowering passes that make tensor-core kernels of what Halide can say. All leave kernels without markers as they are. They
+// throw std::runtime_error for what they cannot do, since what they would leave behind is slow or wrong.
+namespace moa::codegen::cuda {
+
+// Decides the selects of with_sight_of() (generators/tensor_core/instructions.h) and takes away what was only in sight. The
+// buffers whose tiles were named ahead are appended to `pipelined`.
+Halide::Internal::Stmt decide_sight(const Halide::Internal::Stmt &s, std::vector<std::string> &pipelined);
+
+// Reads 32-bit words where kWord marks the first of two neighbouring 16-bit elements; the index must be even.
+Halide::Internal::Stmt read_words(const Halide::Internal::Stmt &s);
+
+// A Func at block level in MemoryType::Register holds the values of all threads of the block, thread fastest: element =
+// thread + threads * tile. Where each thread touches no column but its own, this is `tiles` registers a thread. (At thread
+// level Halide could not express it: the consumers of a fragment are other loops over threads, and storage must be outside
+// all of them.)
+Halide::Internal::Stmt stripe_registers(const Halide::Internal::Stmt &s);
+
+// What became of a loop that copies tiles ahead.
+struct CopyLoop {
+    std::string name;
+    int copies = 0;     // 16-byte copies in its body
+    int in_flight = 0;  // groups, one an iteration, that may be on their way while an earlier tile is waited for
+};
+
+// Halide's ring buffer makes a loop `copy, some tiles ahead; barrier; read; barrier`. Copies that return at once (the linker
+// makes them) need another order: `wait for own copies; barrier; copy; commit; read`, whose one barrier both shows the tile
+// to all threads and keeps the slot that is overwritten from being read. How many groups may be on their way follows from the
+// addresses, which are computed for all threads and some iterations. Every copy must come before every read of the loop, else
+// its group would be committed an iteration late, and the wait would not cover it.
+Halide::Internal::Stmt pipeline_copies(const Halide::Internal::Stmt &s, const std::vector<std::string> &pipelined, std::vector<CopyLoop> &loops);
+
+// All of them, in this order.
+Halide::Internal::Stmt lower_tensor_core(const Halide::Internal::Stmt &s, std::vector<CopyLoop> &loops);
+
+}  // namespace moa::codegen::cuda

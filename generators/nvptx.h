@@ -1,0 +1,23 @@
+#pragma once
+
+#include "Halide.h"
+
+// Instructions of NVIDIA's GPUs as pure or impure calls, for algorithms that are written for them. Halide hands the names on, and
+// LLVM knows them as intrinsics.
+namespace moa {
+
+// Bit i of the result: the condition of lane i of the warp. All 32 lanes must get there: no condition around it may differ
+// from lane to lane.
+inline Halide::Expr warp_ballot(const Halide::Expr &condition) {
+    using namespace Halide;
+    const Expr bits = Internal::Call::make(Int(32), "llvm.nvvm.vote.ballot.sync", {Expr(-1), cast<bool>(condition)}, Internal::Call::Extern);
+    return reinterpret<uint32_t>(bits);
+}
+
+// 2^x by the special function unit: 2 ulp, 0 for results below 2^-126, exactly 1 at 0.
+inline Halide::Expr exp2_approximate(const Halide::Expr &x) {
+    using namespace Halide;
+    return Internal::Call::make(Float(32), "llvm.nvvm.ex2.approx.ftz.f", {x}, Internal::Call::PureExtern);
+}
+
+}  // namespace moa

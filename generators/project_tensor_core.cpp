@@ -1,0 +1,192 @@
+#include "generators/project_tensor_core.h"
+
+#include "generators/math.h"
+#include "generators/tensor_core/fragment.h"
+
+#include <algorithm>
+
+namespace moa {
+
+using namespace Halide;
+using namespace moa::tensor_core;
+
+std::vector<Argument> ProjectTensorCore::arguments() const {
+    return {x, rows, weights, stats, colsum, bias, cosines, sines, positions, scale, gather, norm, norm_dim, activation, rotary_heads, scale_heads};
+}
+
+std::vector<Func> ProjectTensorCore::outputs() const {
+    return {out};
+}
+
+namespace {
+
+Expr gelu(const Expr &v) {
+    return 0.5f * v * (1.f + erf(v * 0.70710678f));
+}
+
+// Where a warp holds the tile's columns. The two channels of a rotated pair are half a head apart, and 32 columns of the warp.
+struct WarpColumns {
+    int head_dim;
+    static constexpr int kWidth = ProjectTensorCore::kWarpColumns, kHalf = kWidth / 2;
+
+    // A half of a head in pieces that a warp's half takes: several pieces of a wide head, one of several narrow heads.
+    int piece() const {
+        return std::min(head_dim / 2, kHalf);
+    }
+    bool as_they_come() const {
+        return head_dim == 0 || head_dim == kWidth;
+    }
+    Expr warp_of(const Expr &column) const {
+        if (as_they_come() || head_dim < kWidth) {
+            return column / kWidth;
+        }
+        return column / head_dim * (head_dim / kWidth) + column % (head_dim / 2) / kHalf;
+    }
+    Expr in_warp(const Expr &column) const {
+        if (as_they_come()) {
+            return column % kWidth;
+        }
+        const Expr half = column % head_dim / (head_dim / 2), head = column % kWidth / head_dim;
+        return half * kHalf + (head_dim < kWidth ? head * piece() : Expr(0)) + column % piece();
+    }
+    Expr column(const Expr &warp, const Expr &in_warp) const {
+        if (as_they_come()) {
+            return warp * kWidth + in_warp;
+        }
+        const Expr half = in_warp / kHalf;
+        if (head_dim < kWidth) {
+            return warp * kWidth + in_warp % kHalf / piece() * head_dim + half * piece() + in_warp % piece();
+        }
+        const int parts = head_dim / kWidth;
+        return warp / parts * head_dim + half * (head_dim / 2) + warp % parts * kHalf + in_warp % kHalf;
+    }
+};
+
+void define_source(ProjectTensorCore &op) {
+    const Var &y = op.y, &e = op.e, &b = op.b;
+    const Expr positions = op.x.dim(1).extent();
+    // Tiles reach over the last row.
+    const Expr m = min(op.row_tile * op.tile_rows + y, op.positions.dim(0).extent() - 1);
+    const Expr row = select(op.gather != 0, op.rows(m, e, b), b * positions + m);
+    // Rows come from outside: a wrong one must not read out of bounds.
+    op.source(y, op.row_tile, e, b) = {clamp(row % positions, 0, positions - 1), clamp(row / positions, 0, op.x.dim(2).extent() - 1)};
+}
+
+// The rows that a thread copies from are looked up once, into its registers. Copies go round by round over all chunks of the
+// tile.
+void define_tiles(ProjectTensorCore &op, int elements) {
+    const Var &e = op.e, &b = op.b, &v = op.v, &place = op.place, &y = op.y, &k = op.k;
+    const int threads = kLanes * op.warps();
+    const FuncRef looked_up = op.source(((op.round * op.warps() + op.warp) * kLanes + op.lane) / op.chunks(), op.row_tile, e, b);
+    op.own_source(op.lane, op.warp, op.round, op.row_tile, e, b) = {looked_up[0], looked_up[1]};
+    const Expr task = y * op.chunks() + place;
+    const FuncRef from = op.own_source(task % kLanes, task / kLanes % op.warps(), task / threads, op.row_tile, e, b);
+
+    // Stages past the end are asked for ahead but not used; channels past the last are those of the padding, times 0.
+    const Expr at = k * op.chunks() + place_of_chunk(place, y, op.chunks());
+    const int of_chunk = kWordsOfCopy * elements;
+    const auto inside = [&](const Expr &channels) { return min(at, channels / of_chunk - 1) * of_chunk + v; };
+    op.x_tile(v, place, y, k, op.row_tile, e, b) = bits_of(op.x(inside(op.x.dim(0).extent()), from[0], from[1]));
+    constexpr int kWidth = ProjectTensorCore::kWarpColumns;
+    const Expr column = WarpColumns{op.head_dim}.column(y / kWidth, column_of(y % kWidth / kTileColumns, y % kTileColumns));
+    const Expr o = min(op.column_tile * op.tile_columns + column, op.weights.dim(2).extent() - 1);
+    op.w_tile(v, place, y, k, op.column_tile, e) = bits_of(op.weights(0, inside(op.weights.dim(1).extent()), o, e));
+}
+
+void define_sums(ProjectTensorCore &op, Input input) {
+    const Var &lane = op.lane, &warp = op.warp, &nt = op.nt, &mt = op.mt, &e = op.e, &b = op.b;
+    const int warps_down = op.tile_rows / op.warp_rows;
+    const Expr stages = op.weights.dim(1).extent() / (elements_of_word(input) * kWordsOfCopy * op.chunks());
+    op.steps = RDom(0, 2, 0, op.chunks() / kChunksOfPair, 0, stages, "steps");
+    const RVar product = op.steps.x, pair = op.steps.y, k = op.steps.z;
+
+    const Expr row = warp % warps_down * op.warp_rows + mt * kTileRows + row_of_a(lane);
+    const Expr column = warp / warps_down * ProjectTensorCore::kWarpColumns + nt * kTileColumns + row_of_b(lane);
+    const Expr x_place = place_of_chunk(pair * kChunksOfPair + product * kChunksOfProduct + chunk_of_a(lane), row, op.chunks());
+    const Expr w_place = place_of_chunk(pair * kChunksOfPair + chunk_of_b(lane), column, op.chunks());
+    const auto x_at = [&](const Expr &stage) { return op.x_tile(0, x_place, row, stage, op.row_tile, e, b); };
+    const auto w_at = [&](const Expr &stage) { return op.w_tile(0, w_place, column, stage, op.column_tile, e); };
+    const auto rounded = [&](const Expr &w) { return input == Input::tf32 ? round_tf32(w) : w; };
+    std::vector<Expr> x, w;
+    for (int i = 0; i < 4; i++) {
+        x.push_back(rounded(load_matrix(word(x_at(k)), i)));
+    }
+    for (int i = 0; i < 2; i++) {
+        w.push_back(rounded(load_matrix(word(w_at(k)), product * 2 + i)));
+    }
+
+    op.sums(lane, warp, nt, mt, op.column_tile, op.row_tile, e, b) = Tuple(0.f, 0.f, 0.f, 0.f);
+    const FuncRef c = op.sums(lane, warp, nt, mt, op.column_tile, op.row_tile, e, b);
+    const std::vector<Expr> own = {c[0], c[1], c[2], c[3]};
+    const Expr later = k + op.stages - 1;
+    op.sums(lane, warp, nt, mt, op.column_tile, op.row_tile, e, b) = with_sight_of(multiply_add(input, x, w, own), own, {x_at(later), w_at(later)});
+}
+
+void define_terms(ProjectTensorCore &op) {
+    const Var &y = op.y, &e = op.e, &b = op.b;
+    const FuncRef from = op.source(y, op.row_tile, e, b);
+    const Expr n = from[0], batch = from[1];
+    const Expr rms = sqrt(op.norm_dim) / max(sqrt(op.stats(n, 0, batch)), 1e-12f);
+    const Expr layer = 1.f / sqrt(op.stats(n, 2, batch) + 1e-5f);
+    op.row_terms(y, op.row_tile, e, b) = {select(op.norm == 1, rms, op.norm == 2, layer, 1.f), select(op.norm == 2, -op.stats(n, 1, batch) * layer, 0.f)};
+    const Expr o = min(op.column_tile * op.tile_columns + y, op.weights.dim(2).extent() - 1);
+    op.column_terms(y, op.column_tile, e) = {op.colsum(o, e), op.bias(o, e)};
+}
+
+void define_epilogue(ProjectTensorCore &op, Type stored, bool activation, bool rotary) {
+    const Var &d = op.d, &m = op.m, &h = op.h, &e = op.e, &b = op.b;
+    const int warps_down = op.tile_rows / op.warp_rows, heads = op.head_dim == 0 ? 1 : op.tile_columns / op.head_dim;
+    const Expr column_tile = op.head_dim == 0 ? Expr(d) / op.tile_columns : Expr(h) / heads;
+    const Expr row_tile = m / op.tile_rows, row = m % op.tile_rows;
+    const WarpColumns columns{op.head_dim};
+    const auto value = [&](const Expr &channel) {
+        const Expr column = op.head_dim == 0 ? channel % op.tile_columns : h % heads * op.head_dim + channel;
+        const Place place = place_of(row, columns.in_warp(column));
+        const Expr warp = row / op.warp_rows + columns.warp_of(column) * warps_down;
+        const FuncRef fragment = op.sums(place.lane, warp, place.tile, row % op.warp_rows / kTileRows, column_tile, row_tile, e, b);
+        const FuncRef r = op.row_terms(row, row_tile, e, b), c = op.column_terms(column, column_tile, e);
+        const Expr v = component(fragment, place.component) * r[0] + (r[1] * c[0] + c[1]);
+        return activation ? select(op.activation == 1, gelu(v), v) : v;
+    };
+    Expr turned = value(d);
+    if (rotary) {
+        const int half = op.head_dim / 2;
+        const Expr other = value((d + half) % op.head_dim);
+        const Expr position = clamp(op.positions(m, e, b), 0, op.cosines.dim(1).extent() - 1);
+        const Expr rotated = turned * op.cosines(d, position, e, b) + select(d < half, -other, other) * op.sines(d, position, e, b);
+        turned = select(h < op.rotary_heads, rotated, turned);
+    }
+    const Expr factor = op.scale(m, clamp(h / op.scale_heads, 0, op.scale.dim(1).extent() - 1), e, b);
+    op.out(d, m, h, e, b) = round_to(stored, select(factor == 0.f, 0.f, turned * factor));
+}
+
+}  // namespace
+
+ProjectTensorCore make_project_tensor_core(Type storage, const Values &values) {
+    ProjectTensorCore op;
+    op.head_dim = values.get("head_dim", 0);
+    op.tile_rows = values("tile_rows");
+    op.tile_columns = values("tile_columns");
+    op.warp_rows = values("warp_rows");
+    op.blocks = values("blocks");
+    op.stages = values("stages");
+    const bool plain = values.get("plain", 0) != 0, rotary = !plain && values.get("rotary", 1) != 0;
+    if (rotary && op.head_dim == 0) {
+        throw std::runtime_error("rotation needs a static head_dim");
+    }
+    const Input input = input_of(storage);
+    op.x = ImageParam(storage, 3, "x");
+    op.weights = ImageParam(storage, 4, "weights");
+    allow_any_stride(op.rows, op.stats, op.colsum, op.bias, op.positions, op.scale, op.cosines, op.sines);
+    define_source(op);
+    define_tiles(op, elements_of_word(input));
+    define_sums(op, input);
+    define_terms(op);
+    define_epilogue(op, values.get("out_f32", 0) != 0 ? Float(32) : storage, !plain, rotary);
+    begin_at_zero(op.out);
+    return op;
+}
+
+MOA_OPERATION(ProjectTensorCore, "project", make_project_tensor_core);
+
+}  // namespace moa

@@ -1,0 +1,77 @@
+#pragma once
+
+#include "Halide.h"
+
+#include <vector>
+
+// Instructions of a warp as expressions. Halide and LLVM see pure functions of their arguments; the linker
+// (generators/codegen/cuda/linker.h) puts the instructions in their place. The family is that of GPUs from compute capability
+// 8.0 on.
+namespace moa::tensor_core {
+
+// What the matrix operands hold; sums are f32.
+enum class Input { bf16,
+                   f16,
+                   tf32 };
+
+Input input_of(Halide::Type storage);
+
+// Operands come in 32-bit words: two neighbours of a 16-bit type, or one f32.
+int elements_of_word(Input input);
+
+// D[16 x 8] = A[16 x 8 words] B[8 words x 8] + C for the 32 lanes of a warp. With g = lane / 4 and t = lane % 4:
+//   a[0..3] = A(g, word t), A(g + 8, word t), A(g, word t + 4), A(g + 8, word t + 4)
+//   b[0..1] = B(word t, g), B(word t + 4, g)
+//   c[0..3] = C(g, 2t), C(g, 2t + 1), C(g + 8, 2t), C(g + 8, 2t + 1)
+constexpr int kWordsOfProduct = 8;
+std::vector<Halide::Expr> multiply_add(Input input, const std::vector<Halide::Expr> &a, const std::vector<Halide::Expr> &b,
+                                       const std::vector<Halide::Expr> &c);
+
+// Word t of row g of matrix i, of four matrices of 8 rows of 16 bytes. Lane l names row l % 8 of matrix l / 8 by its first
+// word, in shared memory at a multiple of 16 bytes (fragment.h: which rows and chunks make operands). i is constant once
+// loops are unrolled.
+Halide::Expr load_matrix(const Halide::Expr &first_word, const Halide::Expr &i);
+
+// Of such matrices of 16-bit elements, elements 2t and 2t + 1 of column g.
+Halide::Expr load_matrix_transposed(const Halide::Expr &first_word, const Halide::Expr &i);
+
+// An element as its bits: what tiles in shared memory hold. Copies of 16 bytes are vectors of them.
+constexpr int kCopyBytes = 16, kWordsOfCopy = 4;
+Halide::Expr bits_of(const Halide::Expr &element);
+
+// A storage type as f32, without Halide's emulation of bf16.
+Halide::Expr widen(const Halide::Expr &element);
+
+// The word that begins with an element of a buffer: two neighbours of a 16-bit type, from an even index on, or one of 32 bits.
+Halide::Expr word(const Halide::Expr &element);
+
+// Word i, of a constant i once loops are unrolled, of the aligned 16 bytes that begin with a word, which are read at once.
+Halide::Expr load_word(const Halide::Expr &first_word, const Halide::Expr &i);
+
+// Two f32, rounded to the input's type, as a word; one f32 rounded to tf32.
+Halide::Expr pack(Input input, const Halide::Expr &low, const Halide::Expr &high);
+Halide::Expr round_tf32(const Halide::Expr &word);
+
+// f32 to a storage type, to nearest even, in one instruction.
+Halide::Expr round_to(Halide::Type storage, const Halide::Expr &value);
+
+// One instruction each: LLVM would not fuse, and compares and selects for a maximum.
+Halide::Expr fused_multiply_add(const Halide::Expr &a, const Halide::Expr &b, const Halide::Expr &c);   // a b + c, rounded once
+Halide::Expr maximum(const Halide::Expr &a, const Halide::Expr &b);                                     // of a number and NaN, the number
+Halide::Expr exp2_approx(const Halide::Expr &x);                                                        // 2^x to 2 ulp; subnormal results are 0
+Halide::Expr shuffle_xor(const Halide::Expr &x, int lane_mask);                                         // the value of lane ^ lane_mask
+Halide::Expr ballot(const Halide::Expr &condition);                                                     // bit l: the condition of lane l
+Halide::Expr across_lanes(const Halide::Expr &x, Halide::Expr (*combine)(Halide::Expr, Halide::Expr));  // of the four lanes that share a row
+
+// LLVM may move a warp's instruction into the branch that needs its result, which not all lanes may take. A value that is
+// pinned is computed where it stands.
+Halide::Expr pinned(const Halide::Expr &x);
+
+// The update `f(...) = value`, in sight of expressions that are never computed:
+// - components of the tuple that the value reads inside of calls: Halide 21 does not look for them there and would store
+//   component 0 before component 1 has read it;
+// - tiles some steps ahead. Halide widens the sliding window of the producer: it makes a ring buffer, fills it ahead, and
+//   starts the loop early. That is all of software pipelining; the loop's copies become asynchronous.
+Halide::Tuple with_sight_of(const std::vector<Halide::Expr> &value, const std::vector<Halide::Expr> &own, const std::vector<Halide::Expr> &ahead = {});
+
+}  // namespace moa::tensor_core

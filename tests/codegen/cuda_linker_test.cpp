@@ -1,0 +1,135 @@
+#include "generators/codegen/cuda/bundle.h"
+#include "generators/codegen/cuda/linker.h"
+#include "generators/codegen/cuda/ptxas.h"
+
+#include <cstring>
+#include <gtest/gtest.h>
+#include <string>
+
+namespace moa::codegen::cuda {
+namespace {
+
+using std::string;
+
+// A call as LLVM writes it.
+string call(int number, const string &name, const std::vector<string> &arguments, const string &result) {
+    string text = std::string("\t{ // callseq ") + std::to_string(number) + ", 0\n";
+    for (size_t i = 0; i < arguments.size(); i++) {
+        const string parameter = std::string("param") + std::to_string(i);
+        text += "\t.param .b32 \t" + parameter + ";\n\tst.param.b32 \t[" + parameter + "], " + arguments[i] + ";\n";
+    }
+    text += "\t.param .b32 \tretval0;\n\tcall.uni (retval0), " + name + ", (param0);\n";
+    if (!result.empty()) {
+        text += "\tld.param.b32 \t" + result + ", [retval0];\n";
+    }
+    return text + "\t} // callseq " + std::to_string(number) + "\n";
+}
+
+string kernel(const string &body) {
+    return ".visible .entry kernel(\n)\n{\n\t.reg .b32 \t%r<99>;\n" + body + "\tret;\n}\n";
+}
+
+bool contains(const string &text, const string &part) {
+    return text.find(part) != string::npos;
+}
+
+TEST(CudaLinker, LeavesOtherKernelsAlone) {
+    const string ptx = kernel("\tadd.s32 \t%r1, %r2, %r3;\n");
+    EXPECT_EQ(link_ptx(ptx).text, ptx);
+}
+
+TEST(CudaLinker, PutsAnInstructionInThePlaceOfACall) {
+    const string ptx = ".extern .func  (.param .b32 func_retval0) moa_exp2\n(\n\t.param .b32 moa_exp2_param_0\n)\n;\n" + kernel(call(0, "moa_exp2", {"%r1"}, "%r2"));
+    const LinkedPtx linked = link_ptx(ptx);
+    EXPECT_TRUE(contains(linked.text, "\tex2.approx.ftz.f32 %r2, %r1;\n"));
+    EXPECT_FALSE(contains(linked.text, "moa_"));
+    EXPECT_FALSE(contains(linked.text, "callseq"));
+}
+
+TEST(CudaLinker, ResultsOfAProductAreRegistersOfItsOwn) {
+    const string ptx = kernel(call(0, "moa_mma_m16n8k16_bf16", {"%r1", "%r2", "%r3", "%r4", "%r5", "%r6", "%r7", "%r8", "%r9", "%r10"}, "%r11") +
+                              call(1, "moa_result_f32", {"%r11", "3"}, "%r12"));
+    const LinkedPtx linked = link_ptx(ptx);
+    EXPECT_EQ(linked.matrix_products, 1);
+    EXPECT_TRUE(contains(linked.text, "{\n\t.reg .b32 %mma0_0, %mma0_1, %mma0_2, %mma0_3;\n"));
+    EXPECT_TRUE(contains(linked.text, "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%mma0_0, %mma0_1, %mma0_2, %mma0_3}, {%r1, %r2, %r3, %r4}, {%r5, %r6}, {%r7, %r8, %r9, %r10};"));
+    EXPECT_TRUE(contains(linked.text, "mov.b32 %r12, %mma0_3;"));
+}
+
+TEST(CudaLinker, MatricesAreLoadedWhereTheirWordWas) {
+    const string ptx = kernel("\tld.shared.b32 \t%r1, [%rd2+64];\n\tbar.sync \t0;\n" + call(0, "moa_ldmatrix_x4_trans", {"%r1"}, "%r3") + call(1, "moa_result_u32", {"%r3", "2"}, "%r4"));
+    const LinkedPtx linked = link_ptx(ptx);
+    EXPECT_EQ(linked.matrix_loads, 1);
+    const size_t load = linked.text.find("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%matrix0_0, %matrix0_1, %matrix0_2, %matrix0_3}, [%rd2+64];");
+    ASSERT_NE(load, string::npos);
+    EXPECT_LT(load, linked.text.find("bar.sync"));
+    EXPECT_TRUE(contains(linked.text, "mov.b32 %r4, %matrix0_2;"));
+}
+
+TEST(CudaLinker, RefusesWhatItDoesNotKnow) {
+    EXPECT_THROW(link_ptx(kernel(call(0, "moa_unheard_of", {"%r1"}, "%r2"))), std::runtime_error);
+    EXPECT_THROW(link_ptx(kernel(call(0, "moa_result_f32", {"%r1", "0"}, "%r2"))), std::runtime_error) << "no instruction has this result";
+    EXPECT_THROW(link_ptx(kernel("\tmov.b32 \t%r1, %r5;\n" + call(0, "moa_ldmatrix_x4", {"%r1"}, "%r3"))), std::runtime_error) << "no word of memory";
+}
+
+const char *const kCopy = "\tld.global.nc.v2.b32 \t{%r1, %r2}, [%rd1+-16];\n\tld.global.nc.v2.b32 \t{%r3, %r4}, [%rd1+-8];\n\tst.shared.v4.b32 \t[%rd2+512], {%r1, %r2, %r3, %r4};\n";
+
+TEST(CudaLinker, CopiesBeforeACommitAreAsynchronous) {
+    const LinkedPtx linked = link_ptx(kernel(kCopy + call(0, "moa_commit_copies", {}, "")));
+    EXPECT_EQ(linked.copies, 1);
+    EXPECT_TRUE(contains(linked.text, "cp.async.cg.shared.global [%rd2+512], [%rd1+-16], 16;\n\tcp.async.commit_group;"));
+    EXPECT_FALSE(contains(linked.text, "st.shared"));
+}
+
+TEST(CudaLinker, CopiesThatNoWaitCoversStay) {
+    const string commit = call(0, "moa_commit_copies", {}, "");
+    EXPECT_EQ(link_ptx(kernel(kCopy + string("\tbar.sync \t0;\n") + commit)).copies, 0);
+    EXPECT_EQ(link_ptx(kernel(kCopy + string("$L__BB0_1:\n") + commit)).copies, 0);
+    EXPECT_EQ(link_ptx(kernel(commit + kCopy)).copies, 0);
+}
+
+TEST(CudaLinker, CopiesOfWhatMayChangeStay) {
+    const string changing = "\tld.global.v4.b32 \t{%r1, %r2, %r3, %r4}, [%rd1];\n\tst.shared.v4.b32 \t[%rd2], {%r1, %r2, %r3, %r4};\n";
+    const string apart = "\tld.global.nc.v2.b32 \t{%r1, %r2}, [%rd1];\n\tld.global.nc.v2.b32 \t{%r3, %r4}, [%rd1+16];\n\tst.shared.v4.b32 \t[%rd2], {%r1, %r2, %r3, %r4};\n";
+    const string commit = call(0, "moa_commit_copies", {}, "");
+    EXPECT_EQ(link_ptx(kernel(changing + commit)).copies, 0);
+    EXPECT_EQ(link_ptx(kernel(apart + commit)).copies, 0);
+}
+
+template<class Integer>
+Integer read(const string &bytes, size_t offset) {
+    Integer value;
+    std::memcpy(&value, bytes.data() + offset, sizeof(value));
+    return value;
+}
+
+TEST(CudaBundle, ListsImagesAndAlignsThem) {
+    const string bundle = write_bundle({{0, "ptx text"}, {90, "code"}});
+    EXPECT_EQ(bundle.substr(0, 8), string("MOACUDA\0", 8));
+    EXPECT_EQ(read<uint32_t>(bundle, 8), 1u);
+    ASSERT_EQ(read<uint32_t>(bundle, 12), 2u);
+    EXPECT_EQ(read<uint32_t>(bundle, 16), 0u);
+    const auto ptx = read<uint64_t>(bundle, 24), cubin = read<uint64_t>(bundle, 48);
+    EXPECT_EQ(ptx % 16, 0u);
+    EXPECT_EQ(cubin % 16, 0u);
+    EXPECT_EQ(read<uint64_t>(bundle, 32), 9u) << "with the 0 at the end";
+    EXPECT_EQ(bundle.substr(ptx, 9), string("ptx text\0", 9));
+    EXPECT_EQ(read<uint32_t>(bundle, 40), 90u);
+    EXPECT_EQ(bundle.substr(cubin, read<uint64_t>(bundle, 56)), "code");
+}
+
+TEST(Ptxas, FiguresAreTheMostOfAllKernels) {
+    const KernelFigures figures = figures_of("ptxas info    : Function properties for a\n    32 bytes stack frame, 48 bytes spill stores, 64 bytes spill loads\n"
+                                             "ptxas info    : Used 255 registers, used 1 barriers\nptxas info    : Used 32 registers, 2048 bytes smem\n");
+    EXPECT_EQ(figures.registers, 255);
+    EXPECT_EQ(figures.stack_bytes, 32);
+    EXPECT_EQ(figures.spill_bytes, 64);
+    EXPECT_EQ(figures.shared_bytes, 2048);
+}
+
+TEST(Ptxas, AMissingProgramIsAnError) {
+    EXPECT_THROW(assemble("/nowhere/ptxas", "", 80), std::runtime_error);
+}
+
+}  // namespace
+}  // namespace moa::codegen::cuda

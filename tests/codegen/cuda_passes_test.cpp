@@ -1,0 +1,153 @@
+#include "generators/codegen/cuda/markers.h"
+#include "generators/codegen/cuda/passes.h"
+#include "generators/codegen/cuda/threads.h"
+
+#include <gtest/gtest.h>
+#include <sstream>
+#include <string>
+
+namespace moa::codegen::cuda {
+namespace {
+
+using namespace Halide;
+using namespace Halide::Internal;
+
+Expr variable(const std::string &name) {
+    return Variable::make(Int(32), name);
+}
+
+Expr load(const Type &type, const std::string &name, const Expr &index) {
+    return Load::make(type, name, index, Buffer<>(), Parameter(), const_true(type.lanes()), ModulusRemainder());
+}
+
+Stmt store(const std::string &name, const Expr &value, const Expr &index) {
+    return Store::make(name, value, index, Parameter(), const_true(value.type().lanes()), ModulusRemainder());
+}
+
+Stmt loop(const std::string &name, const Expr &extent, ForType type, const Stmt &body) {
+    return For::make(name, 0, extent, type, Partition::Auto, DeviceAPI::None, body);
+}
+
+Stmt barrier() {
+    return Evaluate::make(Call::make(Int(32), Call::gpu_thread_barrier, {0}, Call::Intrinsic));
+}
+
+// A block of 32 threads with one allocation.
+Stmt block(const std::string &name, const Type &type, MemoryType memory, int size, const Stmt &body) {
+    const Stmt threads = loop("t", 32, ForType::GPUThread, body);
+    return loop("b", 8, ForType::GPUBlock, Allocate::make(name, type, memory, {size}, const_true(), threads));
+}
+
+std::string text_of(const Stmt &s) {
+    std::ostringstream text;
+    text << s;
+    return text.str();
+}
+
+size_t count(const std::string &text, const std::string &part) {
+    size_t found = 0;
+    for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) {
+        found++;
+    }
+    return found;
+}
+
+TEST(CudaIndices, AreComputedWithRoundingDown) {
+    const std::map<std::string, int> variables = {{"i", -3}};
+    EXPECT_EQ(value_of(Div::make(variable("i"), 2), variables), -2);
+    EXPECT_EQ(value_of(Mod::make(variable("i"), 2), variables), 1);
+    EXPECT_EQ(value_of(variable("j"), variables), std::nullopt);
+}
+
+TEST(CudaPasses, LeaveKernelsWithoutMarkersAlone) {
+    const Stmt plain = block("f", Float(32), MemoryType::Register, 64, store("f", 1.f, variable("t")));
+    std::vector<CopyLoop> loops;
+    EXPECT_TRUE(lower_tensor_core(plain, loops).same_as(plain));
+}
+
+TEST(CudaPasses, WhatIsOnlyInSightIsNotComputed) {
+    const Expr always = Call::make(Bool(), marker::kAlways, {}, Call::Extern);
+    const Expr ahead = Call::make(Float(32), marker::kAhead, {load(UInt(32), "tile", 7)}, Call::Extern);
+    std::vector<std::string> pipelined;
+    const Stmt decided = decide_sight(store("f", Select::make(always, variable("a") + 0.f, ahead), 0), pipelined);
+    EXPECT_EQ(pipelined, std::vector<std::string>{"tile"});
+    EXPECT_EQ(count(text_of(decided), "tile"), 0u);
+    EXPECT_EQ(count(text_of(decided), "moa_"), 0u);
+}
+
+TEST(CudaPasses, WordsAreLoadsOfHalfTheIndex) {
+    const Expr element = load(UInt(16), "tile", variable("i") * 8 + 6);
+    const Stmt read = read_words(store("f", Call::make(UInt(32), marker::kWord, {element}, Call::PureExtern), 0));
+    EXPECT_EQ(count(text_of(read), "tile[(i*4) + 3]"), 1u) << text_of(read);
+    EXPECT_THROW(read_words(store("f", Call::make(UInt(32), marker::kWord, {variable("i")}, Call::PureExtern), 0)), std::runtime_error);
+}
+
+TEST(CudaPasses, ACopyUnderAnotherNameIsALoadAndAStore) {
+    const Expr elements = load(BFloat(16, 8), "x", Ramp::make(variable("i"), 1, 8));
+    const Stmt read = read_words(store("tile", reinterpret(UInt(16, 8), elements), Ramp::make(0, 1, 8)));
+    const Store *copy = read.as<Store>();
+    ASSERT_NE(copy, nullptr);
+    ASSERT_NE(copy->value.as<Load>(), nullptr);
+    EXPECT_EQ(copy->value.type(), UInt(16, 8));
+}
+
+TEST(CudaPasses, RegistersAreStriped) {
+    const Expr t = variable("t");
+    const Stmt striped = stripe_registers(block("f", Float(32), MemoryType::Register, 128, store("f", load(Float(32), "f", t + 32) + 1.f, t + 96)));
+    const std::string text = text_of(striped);
+    EXPECT_EQ(count(text, "allocate f[float32 * 4]"), 1u) << text;
+    EXPECT_EQ(count(text, "f[3] = "), 1u) << text;
+    EXPECT_EQ(count(text, "f[1]"), 1u) << text;
+}
+
+TEST(CudaPasses, AnotherThreadsRegistersAreRefused) {
+    const Expr t = variable("t");
+    const auto body = [&](const Expr &index) { return block("f", Float(32), MemoryType::Register, 64, store("f", 1.f, index)); };
+    EXPECT_THROW(stripe_registers(body(31 - t)), std::runtime_error);
+    EXPECT_THROW(stripe_registers(body(t + variable("k") * 32)), std::runtime_error) << "registers cannot be indexed at run time";
+    EXPECT_THROW(stripe_registers(body(t / 2)), std::runtime_error);
+}
+
+// A ring of `slots` tiles of 128 words, filled `ahead` iterations ahead.
+Stmt ring(int slots, int ahead, bool read_first = false) {
+    const Expr t = variable("t"), k = variable("k");
+    const Type chunk = UInt(32, 4);
+    const Stmt copy = store("tile", load(chunk, "x", Ramp::make((k + ahead) * 128 + t * 4, 1, 4)), Ramp::make((k + ahead) % slots * 128 + t * 4, 1, 4));
+    const Stmt read = store("out", load(UInt(32), "tile", k % slots * 128 + (t * 4 + 7) % 128), t);
+    const Stmt body = read_first ? Block::make({read, barrier(), copy, barrier()}) : Block::make({copy, barrier(), read, barrier()});
+    return block("tile", UInt(32), MemoryType::GPUShared, slots * 128, loop("k", variable("n"), ForType::Serial, body));
+}
+
+TEST(CudaPasses, CopiesRunAheadWithOneBarrierAnIteration) {
+    for (const int stages : {2, 3, 4}) {
+        std::vector<CopyLoop> loops;
+        const std::string text = text_of(pipeline_copies(ring(stages, stages - 1), {"tile"}, loops));
+        ASSERT_EQ(loops.size(), 1u);
+        EXPECT_EQ(loops[0].copies, 1);
+        EXPECT_EQ(loops[0].in_flight, stages - 2);
+        EXPECT_EQ(count(text, "gpu_thread_barrier"), 2u) << "one in the loop, one after it: " << text;
+        const size_t wait = text.find(std::string(marker::kWaitForCopies) + "(" + std::to_string(stages - 2) + ")"), copy = text.find("x["), commit = text.find(marker::kCommitCopies),
+                     read = text.find("out[");
+        ASSERT_NE(wait, std::string::npos) << text;
+        EXPECT_LT(wait, text.find("gpu_thread_barrier"));
+        EXPECT_LT(text.find("gpu_thread_barrier"), copy);
+        EXPECT_LT(copy, commit);
+        EXPECT_LT(commit, read);
+    }
+}
+
+TEST(CudaPasses, CopiesThatCannotBeCoveredAreRefused) {
+    std::vector<CopyLoop> loops;
+    EXPECT_THROW(pipeline_copies(ring(3, 2, true), {"tile"}, loops), std::runtime_error) << "committed an iteration late";
+    EXPECT_THROW(pipeline_copies(ring(2, 2), {"tile"}, loops), std::runtime_error) << "the ring is too short";
+}
+
+TEST(CudaPasses, LoopsOfOtherCopiesKeepTheirBarriers) {
+    std::vector<CopyLoop> loops;
+    const Stmt plain = ring(3, 2);
+    EXPECT_EQ(text_of(pipeline_copies(plain, {"another"}, loops)), text_of(plain));
+    EXPECT_TRUE(loops.empty());
+}
+
+}  // namespace
+}  // namespace moa::codegen::cuda

@@ -1,0 +1,93 @@
+#include "generators/codegen/cuda/compile.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <gtest/gtest.h>
+#include <iterator>
+#include <string>
+
+// The device code of rows that matter, as it must be for them to be fast: what a machine without a GPU can tell.
+namespace moa {
+namespace {
+
+using codegen::Row;
+using codegen::cuda::CudaOptions;
+using codegen::cuda::CudaReport;
+
+std::string ptxas() {
+    for (const std::string &path : {std::string(MOA_TEST_PTXAS), std::string("/usr/local/cuda/bin/ptxas")}) {
+        if (!path.empty() && std::filesystem::exists(path)) {
+            return path;
+        }
+    }
+    return "";
+}
+
+struct Compiled {
+    CudaReport report;
+    std::string object;
+};
+
+Compiled compile(const std::string &op, const std::string &dtype, std::map<std::string, int> values) {
+    Row row;
+    row.op = op;
+    row.schedule = "cuda";
+    row.target = "cuda_80";
+    row.dtype = dtype;
+    row.knobs = Values(std::move(values));
+    const Halide::Target target("x86-64-linux-cuda-cuda_capability_80-no_bounds_query-no_runtime-user_context");
+    const std::string object = ::testing::TempDir() + "moa_" + row.symbol() + ".o";
+    const CudaOptions options{.cubins = {80}, .checks = {86, 89, 90}, .ptxas = ptxas(), .ptx_file = ""};
+    Compiled compiled;
+    compiled.report = codegen::cuda::compile_cuda(operations().at(op)(row, target), "kernel", target, options, {{Halide::OutputFileType::object, object}});
+    std::ifstream file(object, std::ios::binary);
+    compiled.object.assign(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+    std::filesystem::remove(object);
+    return compiled;
+}
+
+void expect_lean(const CudaReport &report, int in_flight) {
+    ASSERT_EQ(report.loops.size(), 1u);
+    EXPECT_GT(report.loops[0].copies, 0);
+    EXPECT_EQ(report.ptx.copies, report.loops[0].copies) << "every copy of the loop is asynchronous";
+    EXPECT_EQ(report.loops[0].in_flight, in_flight);
+    EXPECT_EQ(report.ptx.text.find(".local"), std::string::npos) << "fragments are in registers";
+    EXPECT_EQ(report.ptx.text.find("moa_"), std::string::npos);
+    if (report.figures.empty()) {
+        GTEST_SKIP() << "no ptxas: registers and spills were not looked at";
+    }
+    for (const auto &[sm, figures] : report.figures) {
+        EXPECT_EQ(figures.spill_bytes, 0) << "sm_" << sm;
+    }
+}
+
+TEST(TensorCoreRows, Project) {
+    const Compiled compiled = compile("project", "bf16", {{"plain", 1}, {"tile_rows", 128}, {"tile_columns", 128}, {"warp_rows", 64}, {"blocks", 2}, {"stages", 3}});
+    EXPECT_EQ(compiled.report.ptx.matrix_products, 4 * 8 * 4);
+    EXPECT_EQ(compiled.report.ptx.matrix_loads, 4 * 4 + 8 * 2);
+    EXPECT_NE(compiled.object.find("MOACUDA"), std::string::npos) << "the bundle is in the object";
+    expect_lean(compiled.report, 1);
+}
+
+TEST(TensorCoreRows, ProjectInF32) {
+    const Compiled compiled = compile("project", "f32", {{"plain", 1}, {"tile_rows", 128}, {"tile_columns", 128}, {"warp_rows", 64}, {"blocks", 2}, {"stages", 3}});
+    EXPECT_NE(compiled.report.ptx.text.find("m16n8k8.row.col.f32.tf32"), std::string::npos);
+    EXPECT_NE(compiled.report.ptx.text.find("cvt.rna.tf32.f32"), std::string::npos) << "operands are rounded, not cut";
+    expect_lean(compiled.report, 1);
+}
+
+TEST(TensorCoreRows, Attention) {
+    const Compiled compiled = compile("attention", "bf16", {{"head_dim", 64}, {"keys", 64}, {"warps", 4}, {"tiles", 2}, {"stages", 3}});
+    EXPECT_EQ(compiled.report.ptx.matrix_products, 2 * 8 * 4 + 2 * 8 * 4);
+    EXPECT_NE(compiled.report.ptx.text.find("m8n8.x4.trans.shared.b16"), std::string::npos) << "values are transposed as they are loaded";
+    expect_lean(compiled.report, 1);
+}
+
+TEST(TensorCoreRows, WhatARowLacksIsNamed) {
+    EXPECT_THROW(compile("attention", "bf16", {{"head_dim", 64}}), std::runtime_error);
+    EXPECT_THROW(compile("project", "bf16", {{"rotary", 1}, {"tile_rows", 128}, {"tile_columns", 128}, {"warp_rows", 64}, {"blocks", 2}, {"stages", 3}}), std::runtime_error);
+}
+
+}  // namespace
+}  // namespace moa
