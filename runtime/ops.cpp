@@ -1,5 +1,7 @@
 #include "runtime/ops.h"
 
+#include "runtime/cuda/memory.h"
+#include "runtime/ops_absent.h"
 #include "runtime/ops_check.h"
 
 #include <algorithm>
@@ -8,10 +10,6 @@
 namespace moa::ops {
 
 namespace {
-
-const float kZero = 0;
-const float kOne = 1;
-const uint8_t kOneByte = 1;
 
 View single(const void *memory, DType dtype, int rank) {
     View view(const_cast<void *>(memory), dtype, {});
@@ -22,20 +20,22 @@ View single(const void *memory, DType dtype, int rank) {
 
 }  // namespace
 
+constinit const Absent kAbsent{};
+
 View zero_f32(int rank) {
-    return single(&kZero, DType::f32, rank);
+    return single(kAbsent.zeros.data(), DType::f32, rank);
 }
 View one_f32(int rank) {
-    return single(&kOne, DType::f32, rank);
+    return single(&kAbsent.one, DType::f32, rank);
 }
 View one_u8(int rank) {
-    return single(&kOneByte, DType::u8, rank);
+    return single(&kAbsent.one_byte, DType::u8, rank);
 }
 View zero_i32(int rank) {
-    return single(&kZero, DType::i32, rank);
+    return single(kAbsent.zeros.data(), DType::i32, rank);
 }
 View zero_of(DType dtype, int rank) {
-    return single(&kZero, dtype, rank);
+    return single(kAbsent.zeros.data(), dtype, rank);
 }
 
 Status run(Run &run, const Row &row, const RouterScores &given) {
@@ -124,12 +124,18 @@ Status run(Run &run, const Row &row, const SelectTokens &given) {
 namespace {
 
 // No slot for any position: what is left of route_slots when nothing is selected.
-void fill_slots(const View &slots) {
+Status fill_slots(const Run &run, const View &slots) {
+    if (run.context() != nullptr) {
+        View placed = slots;
+        placed.data = run.place_of(slots.data);
+        return run.rehearses() ? Status() : cuda::fill_words(*run.context(), run.stream(), placed, UINT32_MAX);
+    }
     for (int64_t b = 0; b < slots.extent(2); b++) {
         for (int64_t r = 0; r < slots.extent(1); r++) {
             std::fill_n(static_cast<int32_t *>(slots.pick(2, b).pick(1, r).data), slots.extent(0), -1);
         }
     }
+    return {};
 }
 
 }  // namespace
@@ -153,10 +159,18 @@ Status run(Run &run, const Row &row, const RouteSlots &given) {
         return check.status();
     }
     if (k == 0) {
-        fill_slots(a.slots);
-        return {};
+        return fill_slots(run, a.slots);
     }
     return run.launch(row, {a.indices, a.mask, a.y, i(a.soft), a.source_div, a.scores, a.valid, a.slots, a.rows});
+}
+
+Status run(Run &run, const Row &row, const CopyIndices &a) {
+    const int64_t k = a.in.extent(0), r = a.in.extent(1), b = a.in.extent(2);
+    const Check check = Check(row, problem(a)).rank("in", a.in, 3).extents("out", a.out, {k, r, b}).that(a.limit > 0, "there are {} positions", a.limit);
+    if (!check.status().ok() || nothing(a.out)) {
+        return check.status();
+    }
+    return run.launch(row, {a.in, a.limit, a.out});
 }
 
 Status run(Run &run, const Row &row, const Combine &given) {

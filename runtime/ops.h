@@ -78,6 +78,13 @@ struct RouteSlots {
 };
 Status run(Run &run, const Row &row, const RouteSlots &a);
 
+// Between the API's 64-bit indices and the kernels'. To 32 bits, what is out of [0, limit) becomes the nearest index in it.
+struct CopyIndices {
+    View in, out;  // k r b; i32 to i64, or i64 to i32
+    int32_t limit = 1;
+};
+Status run(Run &run, const Row &row, const CopyIndices &a);
+
 enum class Norm : int32_t { none = 0,
                             rms = 1,
                             layer = 2 };
@@ -166,9 +173,10 @@ Problem problem(const CoordinateDescentStep &a);
 Problem problem(const CoordinateDescentFinish &a);
 Problem problem(const SelectTokens &a, bool rank_order);
 Problem problem(const RouteSlots &a);
-Problem problem(const Project &a);         // rows, dim_in, dim_out, head_dim, heads, plain, rotary
-Problem problem(const Attention &a);       // queries, keys, head_dim, heads
-Problem problem(const LocalAttention &a);  // positions, window, slots, head_dim, heads, plain
+Problem problem(const CopyIndices &a);     // selected, narrow
+Problem problem(const Project &a);         // rows, dim_in, dim_out, head_dim, heads, plain, rotary, aligned
+Problem problem(const Attention &a);       // queries, keys, head_dim, heads, aligned
+Problem problem(const LocalAttention &a);  // positions, window, slots, head_dim, heads, plain, aligned
 Problem problem(const Combine &a);
 Problem problem(const RotaryTable &a);
 
@@ -181,6 +189,7 @@ size_t scratch_bytes(const Row &row, const CoordinateDescentStep &a);
 size_t scratch_bytes(const Row &row, const CoordinateDescentFinish &a);
 size_t scratch_bytes(const Row &row, const SelectTokens &a);
 size_t scratch_bytes(const Row &row, const RouteSlots &a);
+size_t scratch_bytes(const Row &row, const CopyIndices &a);
 size_t scratch_bytes(const Row &row, const Project &a);
 size_t scratch_bytes(const Row &row, const Attention &a);
 size_t scratch_bytes(const Row &row, const LocalAttention &a);

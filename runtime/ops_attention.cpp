@@ -1,15 +1,14 @@
 #include "runtime/ops.h"
+#include "runtime/ops_absent.h"
 #include "runtime/ops_check.h"
 
 #include <algorithm>
-#include <array>
 
 namespace moa::ops {
 
 namespace {
 
-constexpr int64_t kZeroWidth = 4096;
-alignas(64) const std::array<float, kZeroWidth> kZeroRow{};
+constexpr int64_t kZeroWidth = Absent::kZeros;
 
 // d n h b -> d w u h b. The last window may reach beyond the memory: the kernel leaves alone what is no position.
 View in_windows(const View &out, int64_t window) {
@@ -79,8 +78,8 @@ Status run(Run &run, const Row &row, const Attention &given) {
     }
     if (m == 0) {
         // One masked key in the place of none: what is left is the null key.
-        a.k = a.v = View(const_cast<float *>(kZeroRow.data()), a.q.dtype, {{d, 1}, {1, kZeroWidth}, {h, 0}, {e, 0}, {b, 0}});
-        a.mask = View(const_cast<float *>(kZeroRow.data()), DType::u8, {{1, 0}, {e, 0}, {b, 0}});
+        a.k = a.v = View(const_cast<float *>(kAbsent.zeros.data()), a.q.dtype, {{d, 1}, {1, kZeroWidth}, {h, 0}, {e, 0}, {b, 0}});
+        a.mask = View(const_cast<float *>(kAbsent.zeros.data()), DType::u8, {{1, 0}, {e, 0}, {b, 0}});
     }
     return run.launch(row, {a.q, a.k, a.v, a.mask, a.null_key, a.null_value, a.scale, i(a.has_null), a.out});
 }

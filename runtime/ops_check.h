@@ -23,6 +23,7 @@ public:
         }
         for (const Parameter &parameter : row.statics) {
             const int64_t *value = problem.find(parameter.name);
+            that(parameter.name != "aligned" || value == nullptr || *value == parameter.value, "row {} needs rows that begin at multiples of 16 bytes", row.name);
             that(value == nullptr || *value == parameter.value, "row {} is for {} {}, not {}", row.name, parameter.name, parameter.value, value == nullptr ? 0 : *value);
         }
     }

@@ -1,6 +1,29 @@
 #include "runtime/ops.h"
 
+#include <algorithm>
+#include <array>
+#include <initializer_list>
+
 namespace moa::ops {
+
+namespace {
+
+// Whether every row of the views' elements begins at a multiple of 16 bytes and is as long: what copies of that size ask for.
+int64_t aligned(std::initializer_list<const View *> views) {
+    constexpr int64_t kBytes = 16;
+    return std::all_of(views.begin(), views.end(), [](const View *view) {
+        const auto size = static_cast<int64_t>(size_bytes(view->dtype));
+        bool fits = reinterpret_cast<uintptr_t>(view->data) % kBytes == 0 && view->extent(0) * size % kBytes == 0;
+        for (int axis = 1; axis < view->rank; axis++) {
+            fits = fits && (view->extent(axis) <= 1 || view->axes[axis].stride * size % kBytes == 0);
+        }
+        return fits;
+    })
+               ? 1
+               : 0;
+}
+
+}  // namespace
 
 Problem problem(const RouterScores &a) {
     return {"router_scores", a.x.dtype, {{"positions", a.x.extent(1)}, {"dim_in", a.x.extent(0)}, {"routers", a.tokens.extent(1)}}};
@@ -23,17 +46,20 @@ Problem problem(const SelectTokens &a, bool rank_order) {
 Problem problem(const RouteSlots &a) {
     return {"route_slots", DType::f32, {{"positions", a.mask.extent(0)}, {"selected", a.indices.extent(0)}}};
 }
+Problem problem(const CopyIndices &a) {
+    return {"copy_indices", DType::f32, {{"selected", a.out.extent(0)}, {"narrow", a.out.dtype == DType::i32 ? 1 : 0}}};
+}
 Problem problem(const Project &a) {
     const int64_t d = a.out.extent(0), h = a.out.extent(2);
     const bool plain = d % 32 == 0 && a.rotary_heads == 0 && a.activation == Activation::none;  // panels are 8, 16 or 32 wide
-    return {"project", a.x.dtype, {{"rows", a.out.extent(1)}, {"dim_in", a.x.extent(0)}, {"dim_out", d * h}, {"head_dim", d}, {"heads", h}, {"plain", plain ? 1 : 0}, {"rotary", a.rotary_heads > 0 ? 1 : 0}}};
+    return {"project", a.x.dtype, {{"rows", a.out.extent(1)}, {"dim_in", a.x.extent(0)}, {"dim_out", d * h}, {"head_dim", d}, {"heads", h}, {"plain", plain ? 1 : 0}, {"rotary", a.rotary_heads > 0 ? 1 : 0}, {"aligned", aligned({&a.x, &a.out})}}};
 }
 Problem problem(const Attention &a) {
-    return {"attention", a.q.dtype, {{"queries", a.q.extent(1)}, {"keys", a.k.extent(1)}, {"head_dim", a.q.extent(0)}, {"heads", a.q.extent(2)}}};
+    return {"attention", a.q.dtype, {{"queries", a.q.extent(1)}, {"keys", a.k.extent(1)}, {"head_dim", a.q.extent(0)}, {"heads", a.q.extent(2)}, {"aligned", aligned({&a.q, &a.k, &a.v, &a.out})}}};
 }
 Problem problem(const LocalAttention &a) {
     const bool plain = !a.has_bias && !a.has_gate && !a.shared_qk && !a.normalize_q && !a.normalize_k;
-    return {"local_attention", a.q.dtype, {{"positions", a.q.extent(1)}, {"window", a.window}, {"slots", slots_of(a)}, {"head_dim", a.q.extent(0)}, {"heads", a.q.extent(2)}, {"plain", plain ? 1 : 0}}};
+    return {"local_attention", a.q.dtype, {{"positions", a.q.extent(1)}, {"window", a.window}, {"slots", slots_of(a)}, {"head_dim", a.q.extent(0)}, {"heads", a.q.extent(2)}, {"plain", plain ? 1 : 0}, {"aligned", aligned({&a.q, &a.k, &a.v, &a.out})}}};
 }
 Problem problem(const Combine &a) {
     return {"combine", a.out.dtype, {{"positions", a.out.extent(1)}, {"dim_out", a.out.extent(0)}, {"experts", a.a.extent(2)}}};

@@ -1,6 +1,7 @@
 #include "runtime/packing.h"
 
 #include "runtime/bf16.h"
+#include "runtime/f16.h"
 
 #include <algorithm>
 
@@ -41,6 +42,10 @@ void pack(const PanelFormat &format, const float *weights, int64_t out, int64_t 
 }  // namespace
 
 PanelFormat format_of(const Row &row) {
+    constexpr int kPlainChannels = 64;
+    if (row.device == DeviceType::cuda && row.knob("panel", 0) == 0) {
+        return {.panel = 1, .pair = 1, .dtype = row.dtype == "bf16" ? DType::bf16 : (row.dtype == "f16" ? DType::f16 : DType::f32), .align = kPlainChannels};
+    }
     const int pair = row.knob("pair", 1);
     constexpr int kTileChannels = 32;  // generators/project.h
     return {.panel = row.knob("panel", 8),
@@ -62,6 +67,8 @@ void pack_panels(const PanelFormat &format, const float *weights, int64_t out, i
                  void *packed) {
     if (format.dtype == DType::bf16) {
         pack(format, weights, out, in, experts, static_cast<uint16_t *>(packed), f32_to_bf16);
+    } else if (format.dtype == DType::f16) {
+        pack(format, weights, out, in, experts, static_cast<uint16_t *>(packed), f32_to_f16);
     } else {
         pack(format, weights, out, in, experts, static_cast<float *>(packed),
              [](float weight) { return weight; });

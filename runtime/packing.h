@@ -9,7 +9,8 @@
 namespace moa {
 
 // How a row of `project` wants its weights: panels of `panel` output channels, zero padded, input channels interleaved
-// in groups of `pair` (2 for rows that multiply pairs of bf16), panels in f32 or bf16.
+// in groups of `pair` (2 for rows that multiply pairs of bf16), panels in f32, bf16 or f16. Rows for GPUs that name no panel
+// want plain rows, weights(0, c, o, e), in their own dtype, with zeros up to a multiple of 64 input channels: panels of 1.
 struct PanelFormat {
     int panel = 16;
     int pair = 1;
@@ -25,7 +26,7 @@ size_t packed_bytes(const PanelFormat &format, int64_t out, int64_t in, int64_t 
 // The kernel's view of packed panels, experts outermost.
 View packed_view(const PanelFormat &format, void *packed, int64_t out, int64_t in, int64_t experts);
 
-// weights: row-major [experts, out, in]; bf16 panels are rounded to nearest even.
+// weights: row-major [experts, out, in]; bf16 and f16 panels are rounded to nearest even.
 void pack_panels(const PanelFormat &format, const float *weights, int64_t out, int64_t in, int64_t experts, void *packed);
 
 }  // namespace moa

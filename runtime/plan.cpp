@@ -1,5 +1,6 @@
 #include "moa/plan.h"
 
+#include "runtime/cuda/memory.h"
 #include "runtime/plan_builder.h"
 #include "runtime/text.h"
 
@@ -11,6 +12,7 @@ namespace moa {
 namespace {
 
 constexpr size_t kMaxArguments = 24;
+constexpr uintptr_t kGpuAlignment = 16;  // that kernels copy by
 
 struct Span {
     const std::byte *begin = nullptr;
@@ -65,21 +67,24 @@ Status check_layout(const Plan::Argument &wanted, const TensorView &given) {
     return {};
 }
 
-Status check_argument(const Plan::Argument &wanted, const TensorView &given) {
+Status check_argument(const Device &device, const Plan::Argument &wanted, const TensorView &given) {
     const bool same_dtype = given.dtype == wanted.dtype || (is_mask(given.dtype) && is_mask(wanted.dtype));
     bool same_shape = given.rank == static_cast<int>(wanted.shape.size());
     for (int axis = 0; same_shape && axis < given.rank; axis++) {
         same_shape = given.shape[axis] == wanted.shape[axis];
     }
-    if (!same_dtype || !same_shape || given.device.type != DeviceType::cpu) {
-        return invalid("{}: the plan wants {} {} on cpu, not {}", wanted.name, name_of(wanted.dtype), text_of(wanted.shape),
-                       given.describe());
+    if (!same_dtype || !same_shape || given.device != device) {
+        return invalid("{}: the plan wants {} {} on {}, not {}", wanted.name, name_of(wanted.dtype), text_of(wanted.shape),
+                       name_of(device), given.describe());
     }
     if (given.elements() == 0) {
         return {};
     }
     if (given.data == nullptr) {
         return invalid("{}: no memory (null data)", wanted.name);
+    }
+    if (device.type == DeviceType::cuda && !is_mask(given.dtype) && reinterpret_cast<uintptr_t>(given.data) % kGpuAlignment != 0) {
+        return invalid("{}: its address is not aligned to {} bytes", wanted.name, kGpuAlignment);
     }
     return check_layout(wanted, given);
 }
@@ -109,7 +114,7 @@ Status bind(const PlanImpl &plan, std::span<const NamedTensor> tensors, std::arr
             return invalid("{} is given twice", given.name);
         }
         seen[index] = true;
-        if (Status status = check_argument(plan.arguments[index], given.tensor); !status) {
+        if (Status status = check_argument(plan.device, plan.arguments[index], given.tensor); !status) {
             return status;
         }
         bound[index] = given.tensor;
@@ -129,6 +134,10 @@ Plan::Plan(std::shared_ptr<const PlanImpl> impl)
     : impl_(std::move(impl)) {
 }
 
+const Device &Plan::device() const {
+    return impl_->device;
+}
+
 size_t Plan::workspace_bytes() const {
     return impl_->temporary_bytes + impl_->scratch_bytes;
 }
@@ -141,11 +150,27 @@ const std::vector<Plan::Step> &Plan::steps() const {
     return impl_->steps;
 }
 
-Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> workspace) const {
-    return run(tensors, workspace, Observer());
+Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> workspace, void *stream) const {
+    return run(tensors, workspace, Observer(), stream);
 }
 
-Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> workspace, const Observer &observer) const {
+namespace {
+
+Status run_steps(const PlanImpl &plan, const Frame &frame, const Plan::Observer &observer) {
+    for (size_t step = 0; step < plan.actions.size(); step++) {
+        if (Status status = plan.actions[step](frame); !status) {
+            return {status.code(), text("{}: {}", plan.steps[step].name, status.message())};
+        }
+        if (observer) {
+            observer(step);
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
+Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> workspace, const Observer &observer, void *stream) const {
     const PlanImpl &plan = *impl_;
     std::array<TensorView, kMaxArguments> bound{};
     if (plan.arguments.size() > kMaxArguments) {
@@ -160,20 +185,38 @@ Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> work
     if (reinterpret_cast<uintptr_t>(workspace.data()) % kWorkspaceAlignment != 0) {
         return invalid("the workspace is not aligned to {} bytes", kWorkspaceAlignment);
     }
-    Run run(plan.threads, workspace.subspan(plan.temporary_bytes, plan.scratch_bytes));
-    const Frame frame(plan, &run, workspace.data(), bound.data(), nullptr);
-    for (size_t step = 0; step < plan.actions.size(); step++) {
-        if (Status status = plan.actions[step](frame); !status) {
-            return {status.code(), text("{}: {}", plan.steps[step].name, status.message())};
-        }
-        if (observer) {
-            observer(step);
-        }
+    const std::span<std::byte> scratch = workspace.subspan(plan.temporary_bytes, plan.scratch_bytes);
+    if (plan.context == nullptr) {
+        Run run(plan.threads, scratch);
+        return run_steps(plan, Frame(plan, &run, workspace.data(), bound.data(), nullptr), observer);
     }
-    return {};
+    const cuda::Current current(*plan.context);
+    if (!current.status().ok()) {
+        return current.status();
+    }
+    Run run(*plan.context, stream, scratch);
+    return run_steps(plan, Frame(plan, &run, workspace.data(), bound.data(), nullptr), observer);
 }
 
+namespace {
+
+Status run_and_wait(const Plan &plan, const std::shared_ptr<const cuda::Context> &context, std::span<const NamedTensor> tensors) {
+    const Result<std::shared_ptr<cuda::DeviceMemory>> memory = cuda::DeviceMemory::allocate(context, plan.workspace_bytes());
+    if (!memory.ok()) {
+        return memory.status();
+    }
+    Status status = plan.run(tensors, {(*memory)->data(), (*memory)->size()});
+    const cuda::Current current(*context);
+    const Status ended = cuda::status_of(context->driver(), context->driver().stream_synchronize(nullptr), "cuStreamSynchronize");
+    return status.ok() ? ended : status;
+}
+
+}  // namespace
+
 Status Plan::run(std::span<const NamedTensor> tensors) const {
+    if (impl_->context != nullptr) {
+        return run_and_wait(*this, impl_->context, tensors);
+    }
     const size_t bytes = workspace_bytes();
     void *memory = ::operator new (bytes, std::align_val_t{kWorkspaceAlignment}, std::nothrow);
     if (memory == nullptr) {

@@ -1,8 +1,10 @@
 #include "runtime/plan_builder.h"
 
+#include "runtime/cuda/memory.h"
 #include "runtime/text.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 namespace moa {
@@ -42,7 +44,7 @@ View Frame::operator[](Handle handle) const {
     }
     View view = tensor.view;
     if (tensor.kind == PlanImpl::Tensor::Kind::temporary && workspace_ != nullptr) {
-        view.data = workspace_ + plan_.tensors[owner].offset;
+        view.data = workspace_ + plan_.tensors[owner].offset + tensor.part;
     } else if (tensor.kind == PlanImpl::Tensor::Kind::argument && arguments_ != nullptr) {
         view = View::of(arguments_[tensor.argument]);
         view.dtype = tensor.view.dtype;  // boolean masks are read as u8
@@ -54,17 +56,26 @@ bool Frame::bound(Handle handle) const {
     return handle && arguments_ != nullptr && arguments_[plan_.tensors[handle.index].argument].data != nullptr;
 }
 
+Status Frame::copy(const View &from, const View &to) const {
+    return cuda::copy_elements(*run_->context(), run_->stream(), from, to);
+}
+
+Status Frame::fill(const View &to, float value) const {
+    return cuda::fill_words(*run_->context(), run_->stream(), to, std::bit_cast<uint32_t>(value));
+}
+
 PlanBuilder::PlanBuilder(const PlanOptions &options)
     : options_(options), device_(describe_host()), plan_(std::make_shared<PlanImpl>()) {
+    plan_->device = options.device;
     plan_->threads = options.threads > 0 ? options.threads : device_.cores;
     if (options.threads < 0 || options.threads > Run::kMaxThreads) {
         fail(invalid("threads is {}, must be 0 (one a core) to {}", options.threads, Run::kMaxThreads));
     }
     if (options.device.type != DeviceType::cpu) {
-        fail(Status(Code::unsupported, text("device {}: this build has rows for the cpu only", name_of(options.device))));
+        open_gpu();
     }
-    if (options.dtype != DType::f32 && options.dtype != DType::bf16) {
-        fail(Status(Code::unsupported, text("dtype {}: layers run in f32 or bf16", name_of(options.dtype))));
+    if (options.dtype != DType::f32 && options.dtype != DType::bf16 && (options.dtype != DType::f16 || options.device.type == DeviceType::cpu)) {
+        fail(Status(Code::unsupported, text("dtype {}: layers run in f32 or bf16, and on GPUs in f16", name_of(options.dtype))));
     }
     for (const std::string &name : options.rows) {
         const auto rows = built_rows();
@@ -72,6 +83,21 @@ PlanBuilder::PlanBuilder(const PlanOptions &options)
             fail(Status(Code::not_found, text("no row named {} was built", name)));
         }
     }
+}
+
+void PlanBuilder::open_gpu() {
+    const auto rows = built_rows();
+    if (std::none_of(rows.begin(), rows.end(), [](const Row &row) { return row.device == DeviceType::cuda; })) {
+        fail(Status(Code::unsupported, text("device {}: this build has rows for the cpu only", name_of(options_.device))));
+        return;
+    }
+    Result<std::shared_ptr<const cuda::Context>> context = cuda::Context::of(options_.device);
+    if (!context.ok()) {
+        fail(context.status());
+        return;
+    }
+    plan_->context = std::move(*context);
+    device_ = plan_->context->description();
 }
 
 void PlanBuilder::fail(Status status) {
@@ -127,19 +153,51 @@ Handle PlanBuilder::reshape(Handle temporary, std::vector<int64_t> shape) {
     return Handle{static_cast<int>(plan_->tensors.size()) - 1};
 }
 
-Handle PlanBuilder::constant(std::shared_ptr<const std::vector<float>> values, std::vector<int64_t> shape) {
-    PlanImpl::Tensor tensor(PlanImpl::Tensor::Kind::constant);
-    tensor.view = dense_view(const_cast<float *>(values->data()), DType::f32, shape);
+Handle PlanBuilder::insert(Handle temporary, int axis) {
+    PlanImpl::Tensor tensor = plan_->tensors[temporary.index];
+    tensor.same_as = tensor.same_as >= 0 ? tensor.same_as : temporary.index;
+    tensor.view = tensor.view.insert(axis, {1, 0});
+    tensor.bytes = 0;
     plan_->tensors.push_back(tensor);
-    keep(std::move(values));
     return Handle{static_cast<int>(plan_->tensors.size()) - 1};
 }
 
-Handle PlanBuilder::constant(std::shared_ptr<const std::vector<int32_t>> values, std::vector<int64_t> shape) {
-    PlanImpl::Tensor tensor(PlanImpl::Tensor::Kind::constant);
-    tensor.view = dense_view(const_cast<int32_t *>(values->data()), DType::i32, shape);
+Handle PlanBuilder::crop(Handle temporary, int axis, int64_t begin, int64_t extent) {
+    PlanImpl::Tensor tensor = plan_->tensors[temporary.index];
+    tensor.same_as = tensor.same_as >= 0 ? tensor.same_as : temporary.index;
+    tensor.part += static_cast<size_t>(begin * tensor.view.axes[axis].stride) * size_bytes(tensor.view.dtype);
+    tensor.view = tensor.view.crop(axis, begin, extent);
+    tensor.bytes = 0;
     plan_->tensors.push_back(tensor);
-    keep(std::move(values));
+    return Handle{static_cast<int>(plan_->tensors.size()) - 1};
+}
+
+Handle PlanBuilder::constant(std::shared_ptr<const std::vector<float>> values, std::vector<int64_t> shape) {
+    const void *data = values->data();
+    return constant(std::move(values), data, DType::f32, std::move(shape));
+}
+
+Handle PlanBuilder::constant(std::shared_ptr<const std::vector<int32_t>> values, std::vector<int64_t> shape) {
+    const void *data = values->data();
+    return constant(std::move(values), data, DType::i32, std::move(shape));
+}
+
+Handle PlanBuilder::constant(std::shared_ptr<const void> owner, const void *values, DType dtype, std::vector<int64_t> shape) {
+    PlanImpl::Tensor tensor(PlanImpl::Tensor::Kind::constant);
+    tensor.view = dense_view(const_cast<void *>(values), dtype, shape);
+    if (on_gpu() && ok()) {
+        const size_t bytes = static_cast<size_t>(std::max<int64_t>(product(shape), 0)) * size_bytes(dtype);
+        Result<std::shared_ptr<const cuda::DeviceMemory>> memory = cuda::shared_upload(plan_->context, owner, values, bytes);
+        if (!memory.ok()) {
+            fail(memory.status());
+        } else {
+            tensor.view.data = (*memory)->data();
+            keep(std::move(*memory));
+        }
+    } else {
+        keep(std::move(owner));
+    }
+    plan_->tensors.push_back(tensor);
     return Handle{static_cast<int>(plan_->tensors.size()) - 1};
 }
 
@@ -147,16 +205,17 @@ Frame PlanBuilder::dry_frame(std::vector<int> *touched) const {
     return {*plan_, nullptr, nullptr, nullptr, touched};
 }
 
-const Row *PlanBuilder::choose(const std::string &name, const Problem &problem) {
+const Row *PlanBuilder::choose(const std::string &name, Problem problem) {
     if (!ok()) {
         return nullptr;
     }
+    problem.precision = options_.precision;
     const Result<Choice> choice = select(problem, device_, built_rows(), options_.rows);
     if (!choice.ok()) {
         fail(Status(choice.status().code(), name + ": " + choice.status().message()));
         return nullptr;
     }
-    Plan::Step step{name, std::string(choice->row->name), choice->reason, {}};
+    Plan::Step step{name, std::string(choice->row->name), choice->reason, 0, {}};
     for (const Refusal &refusal : choice->passed_over) {
         step.passed_over.push_back(std::string(refusal.row->name) + ": " + refusal.reason);
     }
@@ -178,6 +237,22 @@ void PlanBuilder::add_scratch(size_t bytes_per_thread) {
     scratch_per_thread_ = std::max(scratch_per_thread_, rounded(bytes_per_thread));
 }
 
+void PlanBuilder::rehearse(const std::function<Status(Run &)> &launch) {
+    const cuda::Current current(*plan_->context);
+    Run run = Run::rehearsal(*plan_->context);
+    Status status = current.status();
+    if (status.ok()) {
+        status = launch(run);
+    }
+    Plan::Step &step = plan_->steps.back();
+    if (!status.ok()) {
+        fail(Status(status.code(), text("{}: {}", step.name, status.message())));
+        return;
+    }
+    step.launches = run.gpu_launches();
+    add_scratch(run.gpu_scratch_bytes());
+}
+
 void PlanBuilder::project(std::string name, std::shared_ptr<const PreparedLinear> linear,
                           std::function<ops::Project(const Frame &)> make, int64_t first, int64_t count) {
     if (!ok()) {
@@ -188,21 +263,27 @@ void PlanBuilder::project(std::string name, std::shared_ptr<const PreparedLinear
     if (row == nullptr) {
         return;
     }
-    const PreparedLinear::Packed &packed = linear->packed(format_of(*row));
+    const Result<const PreparedLinear::Packed *> found = linear->packed(format_of(*row), plan_->context);
+    if (!found.ok()) {
+        fail(Status(found.status().code(), text("{}: {}", name, found.status().message())));
+        return;
+    }
+    const PreparedLinear::Packed &packed = **found;
     const int64_t experts = count == 0 ? linear->experts() : count;
     const int expert_axis = packed.panels.rank - 1;
     const View weights = packed.panels.crop(expert_axis, first, experts);
     const View colsum = packed.colsum_view.crop(1, first, experts);
-    const View bias = linear->bias_view().crop(1, first, experts);
+    const View bias = packed.bias_view.crop(1, first, experts);
     keep(linear);
-    add_scratch(ops::scratch_bytes(*row, make(dry_frame(nullptr))));
-    add(touched, [=](const Frame &f) {
+    const auto complete = [=](const Frame &f) {
         ops::Project arguments = make(f);
         arguments.weights = weights;
         arguments.colsum = colsum;
         arguments.bias = bias;
-        return ops::run(f.run(), *row, arguments);
-    });
+        return arguments;
+    };
+    prepare(*row, complete(dry_frame(nullptr)));
+    add(touched, [=](const Frame &f) { return ops::run(f.run(), *row, complete(f)); });
 }
 
 void PlanBuilder::host(std::string name, std::initializer_list<Handle> uses, PlanImpl::Action action) {
@@ -211,7 +292,7 @@ void PlanBuilder::host(std::string name, std::initializer_list<Handle> uses, Pla
     for (const Handle handle : uses) {
         (void)frame[handle];
     }
-    plan_->steps.push_back({std::move(name), "", "host", {}});
+    plan_->steps.push_back({std::move(name), "", on_gpu() ? "copies and fills" : "host", 0, {}});
     add(touched, std::move(action));
 }
 
@@ -248,7 +329,7 @@ Result<Plan> PlanBuilder::finish() {
         return status_;
     }
     place_temporaries();
-    plan_->scratch_bytes = scratch_per_thread_ * static_cast<size_t>(plan_->threads);
+    plan_->scratch_bytes = scratch_per_thread_ * (on_gpu() ? 1 : static_cast<size_t>(plan_->threads));
     return Plan(std::shared_ptr<const PlanImpl>(plan_));
 }
 

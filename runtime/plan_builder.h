@@ -1,6 +1,7 @@
 #pragma once
 
 #include "moa/plan.h"
+#include "runtime/cuda/context.h"
 #include "runtime/ops.h"
 #include "runtime/prepared_linear.h"
 #include "runtime/run.h"
@@ -37,6 +38,12 @@ public:
     Run &run() const {
         return *run_;
     }
+    // For work without a kernel: whether it is a GPU's. Then copies and fills go to the run's stream.
+    bool on_gpu() const {
+        return run_->context() != nullptr;
+    }
+    Status copy(const View &from, const View &to) const;
+    Status fill(const View &to, float value) const;
 
 private:
     const PlanImpl &plan_;
@@ -57,8 +64,9 @@ struct PlanImpl {
         Kind kind;
         int argument = -1;
         int same_as = -1;  // a temporary whose memory this one shares, under another shape
-        View view;         // dense; of constants with memory
+        View view;         // dense, but for parts of others; of constants with memory
         size_t offset = 0;
+        size_t part = 0;  // bytes between the beginnings of the owner and of this
         size_t bytes = 0;
         int first_use = -1, last_use = -1;  // steps; temporaries
     };
@@ -69,6 +77,8 @@ struct PlanImpl {
     std::vector<Action> actions;
     std::vector<Plan::Step> steps;
     std::vector<std::shared_ptr<const void>> kept;  // weights and constants
+    Device device;
+    std::shared_ptr<const cuda::Context> context;  // of a GPU; null: the cpu
     int threads = 1;
     size_t temporary_bytes = 0;
     size_t scratch_bytes = 0;  // of all threads
@@ -84,6 +94,10 @@ public:
     Handle output(std::string name, DType dtype, std::vector<int64_t> shape, bool optional = false);
     Handle temporary(DType dtype, std::vector<int64_t> shape);
     Handle reshape(Handle temporary, std::vector<int64_t> shape);
+    // The same memory with an axis of extent 1, at a place counted from the innermost.
+    Handle insert(Handle temporary, int axis);
+    // Part of a temporary: [begin, begin + extent) of an axis, counted from the innermost.
+    Handle crop(Handle temporary, int axis, int64_t begin, int64_t extent);
     Handle constant(std::shared_ptr<const std::vector<float>> values, std::vector<int64_t> shape);
     Handle constant(std::shared_ptr<const std::vector<int32_t>> values, std::vector<int64_t> shape);
 
@@ -93,6 +107,9 @@ public:
     }
     DType dtype() const {
         return options_.dtype;
+    }
+    bool on_gpu() const {
+        return plan_->context != nullptr;
     }
     void keep(std::shared_ptr<const void> owner);
 
@@ -104,23 +121,51 @@ public:
         }
         std::vector<int> touched;
         if (const Row *row = choose(name, ops::problem(make(dry_frame(&touched)), extra...))) {
-            add_scratch(ops::scratch_bytes(*row, make(dry_frame(nullptr))));
+            prepare(*row, make(dry_frame(nullptr)));
             add(touched, [make = std::move(make), row](const Frame &f) { return ops::run(f.run(), *row, make(f)); });
+        }
+    }
+    // The same for what only an optional output needs: nothing happens if the caller leaves it out.
+    template<class Make>
+    void optional_step(std::string name, Handle output, Make make) {
+        if (!ok()) {
+            return;
+        }
+        std::vector<int> touched;
+        if (const Row *row = choose(name, ops::problem(make(dry_frame(&touched))))) {
+            prepare(*row, make(dry_frame(nullptr)));
+            add(touched, [make = std::move(make), row, output](const Frame &f) { return f.bound(output) ? ops::run(f.run(), *row, make(f)) : Status(); });
         }
     }
     // A product: weights, column sums and bias of experts [first, first + count) are filled in. count 0: all.
     void project(std::string name, std::shared_ptr<const PreparedLinear> linear, std::function<ops::Project(const Frame &)> make,
                  int64_t first = 0, int64_t count = 0);
-    // Work of the host, for what needs no kernel: copies of arguments and index widening.
+    // Work without a kernel: copies of arguments and index widening on the host, copies and fills on a GPU.
     void host(std::string name, std::initializer_list<Handle> uses, PlanImpl::Action action);
 
+    // Shapes of tensors, without memory.
+    Frame shapes() const {
+        return dry_frame(nullptr);
+    }
     Result<Plan> finish();
 
 private:
     Frame dry_frame(std::vector<int> *touched) const;
-    const Row *choose(const std::string &name, const Problem &problem);
+    const Row *choose(const std::string &name, Problem problem);
+    void open_gpu();
     void add(const std::vector<int> &touched, PlanImpl::Action action);
     void add_scratch(size_t bytes_per_thread);
+    // Finds out what a row's launch with arguments of these shapes takes. On a GPU by a rehearsal, which loads it, too.
+    template<class Arguments>
+    void prepare(const Row &row, const Arguments &arguments) {
+        if (!on_gpu()) {
+            add_scratch(ops::scratch_bytes(row, arguments));
+            return;
+        }
+        rehearse([&](Run &run) { return ops::run(run, row, arguments); });
+    }
+    void rehearse(const std::function<Status(Run &)> &launch);
+    Handle constant(std::shared_ptr<const void> owner, const void *values, DType dtype, std::vector<int64_t> shape);
     void place_temporaries();
 
     PlanOptions options_;

@@ -1,6 +1,7 @@
 #include "runtime/prepared_linear.h"
 
 #include "runtime/bf16.h"
+#include "runtime/f16.h"
 
 #include <cstring>
 #include <utility>
@@ -9,6 +10,17 @@ namespace moa {
 
 namespace {
 
+float rounded_to(DType dtype, float value) {
+    switch (dtype) {
+    case DType::bf16:
+        return bf16_to_f32(f32_to_bf16(value));
+    case DType::f16:
+        return f16_to_f32(f32_to_f16(value));
+    default:
+        return value;
+    }
+}
+
 // Sums of the weights as the kernel sees them: a layer norm subtracts mean * colsum, which cancels exactly only so.
 std::vector<float> column_sums(const PanelFormat &format, const std::vector<float> &weights, int64_t rows, int64_t in) {
     std::vector<float> sums(rows);
@@ -16,15 +28,16 @@ std::vector<float> column_sums(const PanelFormat &format, const std::vector<floa
         double sum = 0;
         for (int64_t c = 0; c < in; c++) {
             const float w = weights[o * in + c];
-            sum += format.dtype == DType::bf16 ? bf16_to_f32(f32_to_bf16(w)) : w;
+            sum += rounded_to(format.dtype, w);
         }
         sums[o] = static_cast<float>(sum);
     }
     return sums;
 }
 
+constexpr size_t kAlignment = 256;
+
 std::byte *aligned(std::byte *memory) {
-    constexpr uintptr_t kAlignment = 64;
     const auto address = reinterpret_cast<uintptr_t>(memory);
     return memory + (kAlignment - address % kAlignment) % kAlignment;
 }
@@ -36,24 +49,51 @@ PreparedLinear::PreparedLinear(int64_t experts, int64_t out, int64_t in, std::ve
     bias_.resize(static_cast<size_t>(experts * out), 0.f);
 }
 
-const PreparedLinear::Packed &PreparedLinear::packed(const PanelFormat &format) const {
+Result<const PreparedLinear::Packed *> PreparedLinear::packed(const PanelFormat &format, const std::shared_ptr<const cuda::Context> &context) const {
     const std::lock_guard lock(mutex_);
-    auto &entry = packed_[format];
+    auto &entry = packed_[{format, context.get()}];
     if (!entry) {
         auto made = std::make_unique<Packed>();
-        made->memory = std::make_unique<std::byte[]>(packed_bytes(format, out_, in_, experts_) + 64);
+        const size_t bytes = packed_bytes(format, out_, in_, experts_);
+        made->memory = std::make_unique<std::byte[]>(bytes + kAlignment);
         std::byte *panels = aligned(made->memory.get());
         pack_panels(format, weights_.data(), out_, in_, experts_, panels);
         made->panels = packed_view(format, panels, out_, in_, experts_);
         made->colsum = column_sums(format, weights_, experts_ * out_, in_);
         made->colsum_view = View::dense(made->colsum.data(), DType::f32, {out_, experts_});
+        made->bias_view = View::dense(const_cast<float *>(bias_.data()), DType::f32, {out_, experts_});
+        if (context) {
+            if (Status status = move_to_gpu(*made, bytes, context); !status) {
+                return status;
+            }
+        }
         entry = std::move(made);
     }
-    return *entry;
+    return entry.get();
 }
 
-View PreparedLinear::bias_view() const {
-    return View::dense(const_cast<float *>(bias_.data()), DType::f32, {out_, experts_});
+Status PreparedLinear::move_to_gpu(Packed &packed, size_t panel_bytes, const std::shared_ptr<const cuda::Context> &context) const {
+    const size_t panels = (panel_bytes + kAlignment - 1) / kAlignment * kAlignment, rows = bias_.size() * sizeof(float);
+    Result<std::shared_ptr<cuda::DeviceMemory>> memory = cuda::DeviceMemory::allocate(context, panels + 2 * rows);
+    Status status = memory.status();
+    if (status.ok()) {
+        status = (*memory)->copy_from_host(packed.panels.data, panel_bytes);
+    }
+    if (status.ok()) {
+        status = (*memory)->copy_from_host(packed.colsum.data(), rows, panels);
+    }
+    if (status.ok()) {
+        status = (*memory)->copy_from_host(bias_.data(), rows, panels + rows);
+    }
+    if (!status.ok()) {
+        return status;
+    }
+    packed.panels.data = (*memory)->data();
+    packed.colsum_view.data = (*memory)->data() + panels;
+    packed.bias_view.data = (*memory)->data() + panels + rows;
+    packed.on_gpu = std::move(*memory);
+    packed.memory.reset();
+    return {};
 }
 
 }  // namespace moa

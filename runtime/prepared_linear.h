@@ -1,5 +1,6 @@
 #pragma once
 
+#include "runtime/cuda/memory.h"
 #include "runtime/packing.h"
 #include "runtime/view.h"
 
@@ -8,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace moa {
@@ -20,12 +22,14 @@ public:
     PreparedLinear(int64_t experts, int64_t out, int64_t in, std::vector<float> weights, std::vector<float> bias = {});
 
     struct Packed {
-        std::unique_ptr<std::byte[]> memory;
-        View panels;                // experts outermost
-        std::vector<float> colsum;  // [experts, out]: sums over input channels of the weights as packed, rounding included
-        View colsum_view;           // o e
+        std::unique_ptr<std::byte[]> memory;                 // of the cpu
+        std::shared_ptr<const cuda::DeviceMemory> on_gpu{};  // panels, column sums and bias in one piece
+        View panels;                                         // experts outermost
+        std::vector<float> colsum;                           // [experts, out]: sums over input channels of the weights as packed, rounding included
+        View colsum_view, bias_view;                         // o e
     };
-    const Packed &packed(const PanelFormat &format) const;
+    // Stays as it is for as long as this lives. Fails only on a GPU (no context: the cpu), when that has no memory left.
+    Result<const Packed *> packed(const PanelFormat &format, const std::shared_ptr<const cuda::Context> &context) const;
 
     int64_t experts() const {
         return experts_;
@@ -36,13 +40,14 @@ public:
     int64_t dim_in() const {
         return in_;
     }
-    View bias_view() const;  // o e
 
 private:
+    Status move_to_gpu(Packed &packed, size_t panel_bytes, const std::shared_ptr<const cuda::Context> &context) const;
+
     int64_t experts_, out_, in_;
     std::vector<float> weights_, bias_;
     mutable std::mutex mutex_;
-    mutable std::map<PanelFormat, std::unique_ptr<const Packed>> packed_;
+    mutable std::map<std::pair<PanelFormat, const cuda::Context *>, std::unique_ptr<const Packed>> packed_;
 };
 
 }  // namespace moa

@@ -1,5 +1,6 @@
 #include "runtime/run.h"
 
+#include "runtime/cuda/launch.h"
 #include "runtime/halide_runtime.h"
 #include "runtime/text.h"
 #include "runtime/thread_pool.h"
@@ -26,6 +27,8 @@ halide_type_t halide_type(DType dtype) {
         return {halide_type_float, 64, 1};
     case DType::bf16:
         return {halide_type_bfloat, 16, 1};
+    case DType::f16:
+        return {halide_type_float, 16, 1};
     case DType::i32:
         return {halide_type_int, 32, 1};
     case DType::i64:
@@ -43,7 +46,7 @@ struct KernelBuffer {
     std::array<halide_dimension_t, kMaxRank> dimensions{};
 
     // False if extents, strides or their products leave 32 bits: kernels would index with wrapped numbers.
-    bool set(const View &view) {
+    bool set(const View &view, const Run &run) {
         constexpr int64_t kLimit = std::numeric_limits<int32_t>::max();
         int64_t reach = 1, elements = 1;
         for (int axis = 0; axis < view.rank; axis++) {
@@ -61,7 +64,11 @@ struct KernelBuffer {
             }
             dimensions[axis] = halide_dimension_t(0, static_cast<int32_t>(from.extent), static_cast<int32_t>(from.stride));
         }
-        buffer.host = static_cast<uint8_t *>(view.data);
+        if (run.context() == nullptr) {
+            buffer.host = static_cast<uint8_t *>(view.data);
+        } else {
+            cuda::place(buffer, run.place_of(view.data));
+        }
         buffer.type = halide_type(view.dtype);
         buffer.dimensions = view.rank;
         buffer.dim = dimensions.data();
@@ -91,6 +98,11 @@ struct Run::Hooks {
     };
 
     static void *allocate(Run &run, size_t size) {
+        // The host's part of what a kernel keeps on the GPU alone.
+        alignas(kBlockAlignment) static std::byte nothing[1];
+        if (size == 0 && run.context() != nullptr) {
+            return nothing;
+        }
         const int slot = ThreadPool::current_slot();
         Arena &arena = run.arenas_[slot];
         const size_t left = arena.size - arena.used, bytes = block_bytes(size);
@@ -176,6 +188,14 @@ Run::Run(int threads, std::span<std::byte> scratch)
     }
 }
 
+Run::Run(const cuda::Context &context, void *stream, std::span<std::byte> scratch, std::span<const Mirror> mirrors)
+    : threads_(1), gpu_{.context = &context, .stream = stream, .scratch = scratch.data(), .scratch_bytes = scratch.size(), .mirrors = mirrors} {
+}
+
+Run::Run(const cuda::Context &rehearsed)
+    : threads_(1), gpu_{.context = &rehearsed, .rehearses = true} {
+}
+
 Run::~Run() = default;
 
 bool Run::in_arenas(const std::byte *memory) const {
@@ -193,7 +213,7 @@ Status Run::launch(const Row &row, std::initializer_list<Argument> arguments) {
     size_t index = 0;
     for (const Argument &argument : arguments) {
         if (argument.kind == Argument::Kind::view) {
-            if (!buffers[index].set(argument.view)) {
+            if (!buffers[index].set(argument.view, *this)) {
                 return {Code::unsupported, text("{}: argument {} ({}) spans more than 2^31 - 1 elements, which no kernel indexes", row.name, index,
                                                 shape_of(argument.view))};
             }
@@ -204,16 +224,25 @@ Status Run::launch(const Row &row, std::initializer_list<Argument> arguments) {
         index++;
     }
     error_[0] = '\0';
+    if ((row.device == DeviceType::cuda) != (gpu_.context != nullptr)) {
+        return {Code::internal, text("{} is launched on {}", row.name, gpu_.context != nullptr ? "a GPU" : "the cpu")};
+    }
     heap_ = row.schedule == "reference";
+    gpu_.used = 0;
+    gpu_.blocks = 0;
+    gpu_.failure = Code::internal;
     for (Arena &arena : std::span(arenas_).first(static_cast<size_t>(threads_))) {
         arena.used = 0;
     }
-    const int result = row.function(pointers.data());
+    return outcome(row, row.function(pointers.data()));
+}
+
+Status Run::outcome(const Row &row, int result) const {
     if (result == 0 && error_[0] == '\0') {
         return {};
     }
-    const bool memory = result == halide_error_code_out_of_memory;
-    return {memory ? Code::out_of_memory : Code::internal, text("{}: {} (error {})", row.name, error_[0] != '\0' ? error_ : "failed", result)};
+    const Code code = result == halide_error_code_out_of_memory ? Code::out_of_memory : gpu_.failure;
+    return {code, text("{}: {} (error {})", row.name, error_[0] != '\0' ? error_ : "failed", result)};
 }
 
 }  // namespace moa

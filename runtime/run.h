@@ -31,6 +31,19 @@ struct Argument {
     }
 };
 
+namespace cuda {
+class Context;
+struct Module;
+}  // namespace cuda
+
+// Where memory of the host has a copy on a GPU: a launch there reads and writes the copy. For the constants of absent
+// arguments, and for whoever checks rows with tensors of the host.
+struct Mirror {
+    const std::byte *begin = nullptr;
+    size_t bytes = 0;
+    std::byte *copy = nullptr;
+};
+
 // State of one run of a plan: what kernels reach through Halide's user_context. Lives on the caller's stack; every
 // running plan has its own, so any number of threads may run plans at once.
 class Run {
@@ -41,12 +54,39 @@ public:
     // scratch: memory that kernels' halide_malloc is served from, cut evenly into one arena a thread. Rows of schedule
     // "reference" keep whole intermediates and take them from the heap instead.
     Run(int threads, std::span<std::byte> scratch);
+    // On a GPU: launches go to `stream` (a CUstream), `scratch` is memory of the device, and the context must be the calling
+    // thread's current one.
+    Run(const cuda::Context &context, void *stream, std::span<std::byte> scratch, std::span<const Mirror> mirrors = {});
+    // A rehearsal of launches on a GPU: loads what they need, checks their arguments' shapes and measures their scratch, but
+    // launches nothing. Views need no memory.
+    static Run rehearsal(const cuda::Context &context) {
+        return Run(context);
+    }
     ~Run();
     Run(const Run &) = delete;
     Run &operator=(const Run &) = delete;
 
     int threads() const {
         return threads_;
+    }
+
+    // Null on the CPU.
+    const cuda::Context *context() const {
+        return gpu_.context;
+    }
+    void *stream() const {
+        return gpu_.stream;
+    }
+    // Of an argument, on the GPU.
+    std::byte *place_of(const void *memory) const;
+    bool rehearses() const {
+        return gpu_.rehearses;
+    }
+    int gpu_launches() const {
+        return gpu_.launches;
+    }
+    size_t gpu_scratch_bytes() const {
+        return gpu_.peak;
     }
 
     // Bytes of an arena that a block of halide_malloc takes.
@@ -59,10 +99,14 @@ public:
     // more are refused; errors of the kernel come back with its message. Allocates nothing when all is well.
     Status launch(const Row &row, std::initializer_list<Argument> arguments);
 
-    struct Hooks;  // Halide's malloc, free, do_par_for and error, on a Run
+    struct Hooks;      // Halide's malloc, free, do_par_for and error, on a Run
+    struct CudaHooks;  // Halide's CUDA runtime, on a Run (runtime/cuda/launch.cpp)
 
 private:
     friend struct Hooks;
+    friend struct CudaHooks;
+    explicit Run(const cuda::Context &rehearsed);
+    Status outcome(const Row &row, int result) const;
     static constexpr int kErrorBytes = 512;
     bool in_arenas(const std::byte *memory) const;
 
@@ -75,6 +119,20 @@ private:
         size_t used = 0;
     };
     Arena arenas_[kMaxThreads];
+    struct Gpu {
+        const cuda::Context *context = nullptr;
+        void *stream = nullptr;
+        bool rehearses = false;
+        std::byte *scratch = nullptr;
+        size_t scratch_bytes = 0;
+        std::span<const Mirror> mirrors;
+        const cuda::Module *module = nullptr;  // of the row being launched
+        size_t used = 0, peak = 0;             // of the scratch; what is freed in between stays in order on the stream
+        int blocks = 0;                        // of the scratch, in use
+        int launches = 0;
+        Code failure = Code::internal;  // of the latest launch, if its hooks refused something
+    };
+    Gpu gpu_;
     char error_[kErrorBytes] = {};
 };
 

@@ -18,13 +18,27 @@ std::string missing_features(CpuFeatures missing) {
     return names;
 }
 
+// Whether the row's dtype is the problem's. f32 that may be rounded to tf32 is taken by exact rows too.
+bool takes(const Row &row, const Problem &problem) {
+    if (row.dtype == "tf32") {
+        return problem.dtype == DType::f32 && problem.precision == Precision::tf32;
+    }
+    return row.dtype == "any" || row.dtype == name_of(problem.dtype);
+}
+
 // Why the row cannot take the problem on the device; empty if it can.
 std::string refusal(const Row &row, const Problem &problem, const DeviceDescription &device) {
-    if (row.dtype != "any" && row.dtype != name_of(problem.dtype)) {
+    if (row.device != device.device.type) {
+        return text("is for {}, not {}", row.device == DeviceType::cpu ? "the cpu" : "cuda", name_of(device.device));
+    }
+    if (!takes(row, problem)) {
         return text("is for {}", row.dtype);
     }
-    if (device.device.type != DeviceType::cpu) {
-        return text("is for the cpu, not {}", name_of(device.device));
+    if (row.capability > device.capability) {
+        return text("needs compute capability {}.{}, not {}.{}", row.capability / 10, row.capability % 10, device.capability / 10, device.capability % 10);
+    }
+    if (row.shared_bytes > device.shared_bytes) {
+        return text("needs {} bytes of shared memory a block, not {}", row.shared_bytes, device.shared_bytes);
     }
     if (const CpuFeatures missing = row.required & ~device.features; missing != 0) {
         return text("needs {}", missing_features(missing));
@@ -80,7 +94,7 @@ const int64_t *Problem::find(std::string_view name) const {
 }
 
 std::string Problem::describe() const {
-    std::string result = text("{} {}", op, name_of(dtype));
+    std::string result = text("{} {}", op, precision == Precision::tf32 && dtype == DType::f32 ? "tf32" : name_of(dtype));
     for (int index = 0; index < count; index++) {
         result += text(" {} {}", values[index].name, values[index].value);
     }

@@ -16,6 +16,8 @@ std::string_view name_of(Code code) {
         return "io error";
     case Code::out_of_memory:
         return "out of memory";
+    case Code::device_error:
+        return "device error";
     case Code::internal:
         return "internal error";
     }

@@ -13,6 +13,8 @@ std::string_view name_of(DType dtype) {
         return "f32";
     case DType::bf16:
         return "bf16";
+    case DType::f16:
+        return "f16";
     case DType::f64:
         return "f64";
     case DType::i32:
@@ -33,6 +35,7 @@ size_t size_bytes(DType dtype) {
     case DType::i32:
         return 4;
     case DType::bf16:
+    case DType::f16:
         return 2;
     case DType::f64:
     case DType::i64:
@@ -49,6 +52,7 @@ uint8_t dlpack_code(DType dtype) {
     switch (dtype) {
     case DType::f32:
     case DType::f64:
+    case DType::f16:
         return kFloat;
     case DType::bf16:
         return kBfloat;

@@ -1,8 +1,9 @@
 #include "tools/commands.h"
+#include "tools/gpu_timing.h"
 #include "tools/peak.h"
 #include "tools/suite.h"
 #include "tools/timing.h"
-#include "workloads/workload.h"
+#include "workloads/gpu.h"
 
 #include <memory>
 
@@ -25,7 +26,9 @@ struct BenchOptions {
 // What is timed: an operation, shapes, and rows of its own choice, given ones, or all.
 struct OpBench {
     const Workload *workload = nullptr;
+    DeviceDescription device;
     DType dtype = DType::f32;
+    Precision precision = Precision::exact;
     std::vector<std::string> shapes;
     std::vector<const Row *> rows;  // none: what select() picks
     bool given_shapes = false, given_rows = false;
@@ -67,6 +70,7 @@ Status take_rows(const BenchOptions &options, bool given_dtype, const PlanOption
             return invalid("--row {} is of dtype {}, not {}", name, name_of(dtype), name_of(bench.dtype));
         }
         bench.dtype = row->dtype == "any" ? bench.dtype : dtype;
+        bench.precision = workloads::precision_of(*row);
         bench.rows.push_back(row);
     }
     bench.given_rows = !bench.rows.empty();
@@ -74,7 +78,7 @@ Status take_rows(const BenchOptions &options, bool given_dtype, const PlanOption
         return invalid("--row and --all-rows exclude each other");
     }
     for (const Row &row : built_rows()) {
-        if (options.all_rows && row.op == op && (row.dtype == "any" || workloads::dtype_of(row) == bench.dtype)) {
+        if (options.all_rows && row.op == op && row.device == plan.device.type && (row.dtype == "any" || workloads::dtype_of(row) == bench.dtype)) {
             bench.rows.push_back(&row);
         }
     }
@@ -86,11 +90,14 @@ Result<OpBench> op_bench_of(const BenchOptions &options, bool given_dtype) {
     if (!plan.ok()) {
         return plan.status();
     }
-    if (plan->device.type != DeviceType::cpu) {
-        return Status(Code::unsupported, text("device {}: this build has rows for the cpu only", name_of(plan->device)));
+    const Result<DeviceDescription> device = describe(*plan);
+    if (!device.ok()) {
+        return device.status();
     }
     OpBench bench;
+    bench.device = *device;
     bench.dtype = plan->dtype;
+    bench.precision = plan->precision;
     bench.threads = plan->threads > 0 ? plan->threads : describe_host().cores;
     bench.seed = options.suite.seed;
     bench.timing = options.suite.timing;
@@ -116,15 +123,20 @@ Result<OpBench> op_bench_of(const BenchOptions &options, bool given_dtype) {
 
 // --- one case ---------------------------------------------------------------------------------------------------------
 
-Result<Choice> chosen_row(const Instance &instance, const Row *wanted) {
+Result<Choice> chosen_row(const DeviceDescription &device, const Instance &instance, const Row *wanted) {
     if (wanted == nullptr) {
-        return select(instance.problem(), describe_host(), built_rows());
+        return select(instance.problem(), device, built_rows());
     }
     const std::string name(wanted->name);
-    return select(instance.problem(), describe_host(), built_rows(), {&name, 1});
+    return select(instance.problem(), device, built_rows(), {&name, 1});
 }
 
-Status run_once(Instance &instance, const Row &row, int threads) {
+Status run_once(const DeviceDescription &device, Instance &instance, const Row &row, int threads) {
+    if (device.device.type == DeviceType::cuda) {
+        const Result<workloads::GpuInstance> copies = workloads::GpuInstance::make(device.device, instance, row);
+        instance.poison();
+        return copies.ok() ? copies->run() : copies.status();
+    }
     const Memory scratch(static_cast<size_t>(threads) * instance.scratch_bytes(row));
     Run run(threads, scratch.span());
     instance.poison();
@@ -132,26 +144,26 @@ Status run_once(Instance &instance, const Row &row, int threads) {
 }
 
 // Empty if the row is right.
-std::string compared(Instance &instance, const Case &tested, const Row &row, int threads) {
+std::string compared(const OpBench &bench, Instance &instance, const Case &tested, const Row &row) {
     Status status = instance.prepare(row);
-    status = status ? run_once(instance, row, threads) : status;
+    status = status ? run_once(bench.device, instance, row, bench.threads) : status;
     if (!status) {
         return status.message();
     }
     const workloads::Report report = instance.compare();
-    return report.ok() ? "" : text("{}: {}\n  {}", row.name, report.describe(), replay(tested, row, threads));
+    return report.ok() ? "" : text("{}: {}\n  {}", row.name, report.describe(), replay(tested, row, bench.threads));
 }
 
 // The small shapes that the row accepts, where the reference loops of the timed one would take minutes.
 std::string compared_on_small_shapes(const OpBench &bench, const Row &row) {
     for (const Intent intent : {Intent::smoke, Intent::regular}) {
         for (const std::string &shape : bench.workload->shapes(intent)) {
-            const Case small{.op = std::string(row.op), .dtype = bench.dtype, .shape = shape, .seed = bench.seed};
+            const Case small{.op = std::string(row.op), .dtype = bench.dtype, .precision = bench.precision, .shape = shape, .seed = bench.seed};
             const auto made = bench.workload->make(small);
-            if (!made.ok() || !chosen_row(**made, &row).ok()) {
+            if (!made.ok() || !chosen_row(bench.device, **made, &row).ok()) {
                 continue;
             }
-            if (const std::string wrong = compared(**made, small, row, bench.threads); !wrong.empty()) {
+            if (const std::string wrong = compared(bench, **made, small, row); !wrong.empty()) {
                 return text("{}: {}", shape, wrong);
             }
         }
@@ -162,24 +174,56 @@ std::string compared_on_small_shapes(const OpBench &bench, const Row &row) {
 // Reference loops make about 1 GFLOP/s.
 constexpr double kMaxReferenceFlops = 4e9;
 
+Result<Timing> time_on_gpu(const OpBench &bench, Instance &instance, const Row &row) {
+    const Result<workloads::GpuInstance> copies = workloads::GpuInstance::make(bench.device.device, instance, row);
+    if (!copies.ok()) {
+        return copies.status();
+    }
+    const Result<std::unique_ptr<GpuTimer>> timer = GpuTimer::create(copies->context().shared_from_this());
+    if (!timer.ok()) {
+        return timer.status();
+    }
+    return (*timer)->measure(bench.timing, [&] { return copies->launch((*timer)->stream()); });
+}
+
+Result<Timing> time_row(const OpBench &bench, Instance &instance, const Row &row) {
+    if (Status prepared = instance.prepare(row); !prepared) {
+        return prepared;
+    }
+    if (bench.device.device.type == DeviceType::cuda) {
+        return time_on_gpu(bench, instance, row);
+    }
+    const Memory scratch(static_cast<size_t>(bench.threads) * instance.scratch_bytes(row));
+    Run run(bench.threads, scratch.span());
+    return measure(bench.timing, [&] { return instance.run(run, row); });
+}
+
+// What the device can do at best; no more than a GPU's copies are measured.
+Result<Peak> peak_of(const OpBench &bench) {
+    if (bench.device.device.type == DeviceType::cpu) {
+        return measure_peak(bench.threads);
+    }
+    const Result<std::shared_ptr<const cuda::Context>> context = cuda::Context::of(bench.device.device);
+    const Result<std::unique_ptr<GpuTimer>> timer = context.ok() ? GpuTimer::create(*context) : Result<std::unique_ptr<GpuTimer>>(context.status());
+    const Result<double> bytes = timer.ok() ? (*timer)->copy_bandwidth() : Result<double>(timer.status());
+    return bytes.ok() ? Result<Peak>(Peak{0, 0, *bytes}) : Result<Peak>(bytes.status());
+}
+
 // Prints the row's line; returns an exit code.
 int bench_row(const OpBench &bench, const Peak &peak, const Case &timed, Instance &instance, const Row *wanted) {
-    const Result<Choice> choice = chosen_row(instance, wanted);
+    const Result<Choice> choice = chosen_row(bench.device, instance, wanted);
     if (!choice.ok()) {
         print("{:<36} refused: {}\n", timed.shape, choice.status().message());
         return bench.given_rows || wanted == nullptr ? kUnsupported : kPass;
     }
     const Row &row = *choice->row;
     const bool exact = bench.given_shapes || instance.flops() <= kMaxReferenceFlops;
-    const std::string wrong = exact ? compared(instance, timed, row, bench.threads) : compared_on_small_shapes(bench, row);
+    const std::string wrong = exact ? compared(bench, instance, timed, row) : compared_on_small_shapes(bench, row);
     if (!wrong.empty()) {
         print("{:<36} WRONG: {}\n", timed.shape, wrong);
         return kFail;
     }
-    const Memory scratch(static_cast<size_t>(bench.threads) * instance.scratch_bytes(row));
-    Run run(bench.threads, scratch.span());
-    const Status prepared = instance.prepare(row);
-    const Result<Timing> timing = prepared ? measure(bench.timing, [&] { return instance.run(run, row); }) : prepared;
+    const Result<Timing> timing = time_row(bench, instance, row);
     if (!timing.ok()) {
         print("{:<36} FAILED: {}\n", timed.shape, timing.status().message());
         return kFail;
@@ -187,22 +231,20 @@ int bench_row(const OpBench &bench, const Peak &peak, const Case &timed, Instanc
     const bool pairs = (row.required & bit(CpuFeature::avx512bf16)) != 0 && row.dtype == "bf16";
     const double peak_flops = pairs ? peak.bf16_flops : peak.flops;
     const double flops = instance.flops() / timing->median, bytes = instance.bytes() / timing->median;
+    if (peak_flops == 0) {
+        print("{:<36} {:>10.5f} {:>10.5f} {:>8.2f} TFLOP/s {:>7.1f} GB/s {:>6.1f} %  {}{}\n", timed.shape, timing->median * 1e3, timing->min * 1e3, flops / 1e12, bytes / 1e9, 100 * bytes / peak.bytes,
+              row.name, exact ? "" : " (checked on small shapes)");
+        return kPass;
+    }
     print("{:<36} {:>10.4f} {:>10.4f} {:>8.1f} {:>6.1f} % {:>7.2f} {:>6.1f} %  {}{}\n", timed.shape, timing->median * 1e3, timing->min * 1e3, flops / 1e9, 100 * flops / peak_flops,
           bytes / 1e9, 100 * bytes / peak.bytes, row.name, exact ? "" : " (checked on small shapes)");
     return kPass;
 }
 
-int bench_op(const OpBench &bench) {
-    const Peak peak = measure_peak(bench.threads);
-    print("{} {}, {}, {} thread(s); measured peaks: {:.1f} GFLOP/s in f32, ", bench.workload->name(), name_of(bench.dtype), describe_host().name, bench.threads, peak.flops / 1e9);
-    if (peak.bf16_flops > 0) {
-        print("{:.1f} GFLOP/s in pairs of bf16, ", peak.bf16_flops / 1e9);
-    }
-    print("{:.1f} GB/s copied\n", peak.bytes / 1e9);
-    print("{:<36} {:>10} {:>10} {:>8} {:>8} {:>7} {:>8}  row\n", "shape", "median ms", "min ms", "GFLOP/s", "of peak", "GB/s", "of copy");
+int bench_shapes(const OpBench &bench, const Peak &peak) {
     int exit_code = kPass;
     for (const std::string &shape : bench.shapes) {
-        const Case timed{.op = std::string(bench.workload->name()), .dtype = bench.dtype, .shape = shape, .seed = bench.seed};
+        const Case timed{.op = std::string(bench.workload->name()), .dtype = bench.dtype, .precision = bench.precision, .shape = shape, .seed = bench.seed};
         const auto made = bench.workload->make(timed);
         if (!made.ok()) {
             return fail(made.status());
@@ -214,6 +256,25 @@ int bench_op(const OpBench &bench) {
         }
     }
     return exit_code;
+}
+
+int bench_op(const OpBench &bench) {
+    const Result<Peak> measured = peak_of(bench);
+    if (!measured.ok()) {
+        return fail(measured.status());
+    }
+    const Peak peak = *measured;
+    if (bench.device.device.type == DeviceType::cuda) {
+        print("{} {}, {}; measured copies: {:.0f} GB/s\n", bench.workload->name(), name_of(bench.dtype), bench.device.name, peak.bytes / 1e9);
+        return bench_shapes(bench, peak);
+    }
+    print("{} {}, {}, {} thread(s); measured peaks: {:.1f} GFLOP/s in f32, ", bench.workload->name(), name_of(bench.dtype), describe_host().name, bench.threads, peak.flops / 1e9);
+    if (peak.bf16_flops > 0) {
+        print("{:.1f} GFLOP/s in pairs of bf16, ", peak.bf16_flops / 1e9);
+    }
+    print("{:.1f} GB/s copied\n", peak.bytes / 1e9);
+    print("{:<36} {:>10} {:>10} {:>8} {:>8} {:>7} {:>8}  row\n", "shape", "median ms", "min ms", "GFLOP/s", "of peak", "GB/s", "of copy");
+    return bench_shapes(bench, peak);
 }
 
 int bench(const BenchOptions &options, bool given_dtype) {

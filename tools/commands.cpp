@@ -47,15 +47,14 @@ void Progress::clear() {
 }
 
 void add_run_options(CLI::App &command, RunOptions &options, bool rows) {
-    command.add_option("--device", options.device, "where to run")->capture_default_str();
-    command.add_option("--dtype", options.dtype, "storage of activations and weights: f32 or bf16; sums are f32")->capture_default_str();
+    command.add_option("--device", options.device, "where to run: cpu, or cuda:N for an NVIDIA GPU")->capture_default_str();
+    command.add_option("--dtype", options.dtype, "storage of activations and weights: f32, bf16 or (on GPUs) f16; sums are f32")->capture_default_str();
+    command.add_option("--precision", options.precision, "of products of f32 on GPUs: exact, or tf32 for tensor cores")->capture_default_str();
     command.add_option("--threads", options.threads, "most threads to use; 0: one a core")->capture_default_str();
     if (rows) {
         command.add_option("--row", options.rows, "force this row of its operation (`moa rows` lists them); repeatable, one an operation")->allow_extra_args(false);
     }
 }
-
-namespace {
 
 Result<Device> parse_device(const std::string &name) {
     constexpr std::string_view kCuda = "cuda";
@@ -74,19 +73,28 @@ Result<Device> parse_device(const std::string &name) {
     return device;
 }
 
-}  // namespace
+Result<DeviceDescription> describe(const PlanOptions &options) {
+    return describe_device(options.device);
+}
 
-Result<PlanOptions> plan_options(const std::string &device, const std::string &dtype, int threads, const std::vector<std::string> &rows) {
+Result<PlanOptions> plan_options(const RunOptions &given) {
     PlanOptions options;
+    const auto &[device, dtype, precision, threads, rows] = given;
     const Result<Device> parsed = parse_device(device);
     if (!parsed.ok()) {
         return parsed.status();
     }
     options.device = *parsed;
-    if (dtype != name_of(DType::f32) && dtype != name_of(DType::bf16)) {
-        return invalid("--dtype is '{}', must be f32 or bf16", dtype);
+    for (const DType known : {DType::f32, DType::bf16, DType::f16}) {
+        options.dtype = dtype == name_of(known) ? known : options.dtype;
     }
-    options.dtype = dtype == name_of(DType::bf16) ? DType::bf16 : DType::f32;
+    if (dtype != name_of(options.dtype)) {
+        return invalid("--dtype is '{}', must be f32, bf16 or f16", dtype);
+    }
+    if (precision != "exact" && precision != "tf32") {
+        return invalid("--precision is '{}', must be exact or tf32", precision);
+    }
+    options.precision = precision == "tf32" ? Precision::tf32 : Precision::exact;
     if (threads < 0 || threads > Run::kMaxThreads) {
         return invalid("--threads is {}, must be 0 (one a core) to {}", threads, Run::kMaxThreads);
     }

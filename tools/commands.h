@@ -52,18 +52,18 @@ private:
 
 // Where and how layers run, as every command takes it.
 struct RunOptions {
-    std::string device = "cpu", dtype = "f32";
+    std::string device = "cpu", dtype = "f32", precision = "exact";
     int threads = 0;
     std::vector<std::string> rows;
 };
-// --device, --dtype, --threads and, if they may be forced, --row.
+// --device, --dtype, --precision, --threads and, if they may be forced, --row.
 void add_run_options(CLI::App &command, RunOptions &options, bool rows);
 
 // Fails for names of devices, dtypes and rows that there are not.
-Result<PlanOptions> plan_options(const std::string &device, const std::string &dtype, int threads, const std::vector<std::string> &rows);
-inline Result<PlanOptions> plan_options(const RunOptions &options) {
-    return plan_options(options.device, options.dtype, options.threads, options.rows);
-}
+Result<PlanOptions> plan_options(const RunOptions &options);
+Result<Device> parse_device(const std::string &name);
+// A GPU's description, or the host's.
+Result<DeviceDescription> describe(const PlanOptions &options);
 
 // A file, or standard input for "-".
 Result<std::string> read_text(const std::string &path);

@@ -1,3 +1,4 @@
+#include "moa/cuda.h"
 #include "tools/commands.h"
 #include "tools/row_text.h"
 
@@ -17,10 +18,13 @@ struct Target {
     std::vector<std::string> missing;
 };
 
-// Targets of the rows that were built, in the order in which they first appear.
+// Targets of the rows that were built for devices of this kind, in the order in which they first appear.
 std::vector<Target> targets_of(const DeviceDescription &device) {
     std::vector<Target> targets;
     for (const Row &row : built_rows()) {
+        if (row.device != device.device.type) {
+            continue;
+        }
         auto found = std::find_if(targets.begin(), targets.end(), [&](const Target &t) { return t.name == row.target; });
         if (found == targets.end()) {
             found = targets.insert(targets.end(), {row.target, 0, missing_features(row, device)});
@@ -40,25 +44,57 @@ std::vector<std::string> features_of(const DeviceDescription &device) {
     return names;
 }
 
-void print_json(const DeviceDescription &device, const std::vector<Target> &targets) {
+Json json_of(const DeviceDescription &device) {
     Json list = Json::array();
-    for (const Target &target : targets) {
+    for (const Target &target : targets_of(device)) {
         list.push_back({{"name", target.name}, {"rows", target.rows}, {"runs_here", target.missing.empty()}, {"missing_features", target.missing}});
     }
-    const Json result = Json::array({{{"device", name_of(device.device)}, {"name", device.name}, {"cores", device.cores}, {"features", features_of(device)}, {"targets", list}}});
-    print("{}\n", result.dump(2, ' ', false, Json::error_handler_t::replace));
+    Json json{{"device", name_of(device.device)}, {"name", device.name}, {"targets", list}};
+    if (device.device.type == DeviceType::cpu) {
+        json["cores"] = device.cores;
+        json["features"] = features_of(device);
+    } else {
+        json["multiprocessors"] = device.cores;
+        json["capability"] = text("{}.{}", device.capability / 10, device.capability % 10);
+        json["shared_bytes"] = device.shared_bytes;
+        json["memory_bytes"] = device.memory_bytes;
+    }
+    return json;
+}
+
+void print_device(const DeviceDescription &device) {
+    if (device.device.type == DeviceType::cpu) {
+        print("{}: {}, {} cores for this process\n  features: {}\n", name_of(device.device), device.name, device.cores, text("{}", fmt::join(features_of(device), " ")));
+    } else {
+        print("{}: {}, compute capability {}.{}, {} multiprocessors, {} KiB of shared memory a block, {:.1f} GiB\n", name_of(device.device), device.name, device.capability / 10,
+              device.capability % 10, device.cores, device.shared_bytes / 1024, static_cast<double>(device.memory_bytes) / (1 << 30));
+    }
+    print("  targets that rows were built for:\n");
+    for (const Target &target : targets_of(device)) {
+        print("    {:<18}{:>4} rows  {}\n", target.name, target.rows, target.missing.empty() ? "runs here" : text("needs {}", fmt::join(target.missing, ", ")));
+    }
 }
 
 int devices(bool json) {
-    const DeviceDescription host = describe_host();
-    const std::vector<Target> targets = targets_of(host);
+    std::vector<DeviceDescription> all{describe_host()};
+    std::vector<std::string> unusable;
+    for (int index = 0; index < std::max(cuda::device_count(), 1); index++) {
+        const Result<DeviceDescription> gpu = describe_device({DeviceType::cuda, index});
+        gpu.ok() ? all.push_back(*gpu) : unusable.push_back(gpu.status().message());
+    }
     if (json) {
-        print_json(host, targets);
+        Json list = Json::array();
+        for (const DeviceDescription &device : all) {
+            list.push_back(json_of(device));
+        }
+        print("{}\n", list.dump(2, ' ', false, Json::error_handler_t::replace));
         return kPass;
     }
-    print("{}: {}, {} cores for this process\n  features: {}\n  targets that rows were built for:\n", name_of(host.device), host.name, host.cores, text("{}", fmt::join(features_of(host), " ")));
-    for (const Target &target : targets) {
-        print("    {:<18}{:>4} rows  {}\n", target.name, target.rows, target.missing.empty() ? "runs here" : text("needs {}", fmt::join(target.missing, ", ")));
+    for (const DeviceDescription &device : all) {
+        print_device(device);
+    }
+    for (const std::string &why : unusable) {
+        print("not usable: {}\n", why);
     }
     return kPass;
 }

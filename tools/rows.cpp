@@ -12,6 +12,15 @@ namespace moa::tools {
 
 std::vector<std::string> missing_features(const Row &row, const DeviceDescription &device) {
     std::vector<std::string> names;
+    if (row.device != device.device.type) {
+        return {row.device == DeviceType::cuda ? "a GPU" : "the cpu"};
+    }
+    if (row.capability > device.capability) {
+        names.push_back(text("compute capability {}.{}", row.capability / 10, row.capability % 10));
+    }
+    if (row.shared_bytes > device.shared_bytes) {
+        names.push_back(text("{} bytes of shared memory a block", row.shared_bytes));
+    }
     for (int f = 0; f < static_cast<int>(CpuFeature::count); f++) {
         const auto feature = static_cast<CpuFeature>(f);
         if ((row.required & ~device.features & bit(feature)) != 0) {
@@ -26,7 +35,7 @@ namespace {
 using Json = nlohmann::json;
 
 struct RowsOptions {
-    std::string op, target;
+    std::string op, target, device;
     bool json = false;
 };
 
@@ -63,13 +72,20 @@ int rows(const RowsOptions &o) {
             return fail(status);
         }
     }
+    // Without a choice, rows for GPUs are judged by the first one.
+    const Result<Device> wanted = parse_device(o.device.empty() ? "cuda:0" : o.device);
+    const Result<DeviceDescription> chosen = wanted.ok() ? describe_device(*wanted) : wanted.status();
+    if (!o.device.empty() && !chosen.ok()) {
+        return fail(chosen.status());
+    }
     const DeviceDescription host = describe_host();
     Json list = Json::array();
     for (const Row &row : built_rows()) {
         if ((!o.op.empty() && row.op != o.op) || (!o.target.empty() && row.target != o.target)) {
             continue;
         }
-        const std::vector<std::string> missing = missing_features(row, host);
+        const bool by_chosen = chosen.ok() && (!o.device.empty() || row.device == DeviceType::cuda);
+        const std::vector<std::string> missing = missing_features(row, by_chosen ? *chosen : host);
         if (o.json) {
             list.push_back(json_of(row, missing));
         } else {
@@ -88,6 +104,7 @@ void add_rows(CLI::App &app, int &exit_code) {
     auto options = std::make_shared<RowsOptions>();
     CLI::App *command = app.add_subcommand("rows", "List the compiled rows: the variants of each operation");
     command->add_option("--op", options->op, "those of this operation only");
+    command->add_option("--device", options->device, "say which of them run there: cpu or cuda:N");
     command->add_option("--target", options->target, "those for this target only");
     command->add_flag("--json", options->json, "as a JSON array, with static sizes, knobs and what each accepts");
     command->footer("Columns: operation, target, storage dtype, whether this machine can run it, name. The order is that of preference: of an\n"

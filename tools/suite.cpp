@@ -1,13 +1,13 @@
 #include "tools/suite.h"
 
 #include "moa/version.h"
+#include "tools/case_runner.h"
 #include "tools/peak.h"
 #include "workloads/layers.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <sys/resource.h>
 
@@ -29,52 +29,12 @@ struct CaseResult {
     uint64_t output_hash = 0;
     std::vector<Plan::Step> steps;
     std::vector<double> step_seconds;  // medians; only with --steps
-};
-
-class CaseRunner {
-public:
-    CaseRunner(const LayerInstance &instance, Plan plan)
-        : instance_(instance), plan_(std::move(plan)), workspace_(plan_.workspace_bytes()) {
-    }
-
-    const Plan &plan() const {
-        return plan_;
-    }
-    Status run(const Plan::Observer &observer = {}) const {
-        return plan_.run(instance_.tensors(), workspace_.span(), observer);
-    }
-
-    // Medians of every step's time.
-    Result<std::vector<double>> profile(const TimingOptions &timing) const {
-        using Clock = std::chrono::steady_clock;
-        std::vector<std::vector<double>> seconds(plan_.steps().size());
-        const auto once = [&] {
-            auto last = Clock::now();
-            return run([&](size_t step) {
-                const auto now = Clock::now();
-                seconds[step].push_back(std::chrono::duration<double>(now - last).count());
-                last = Clock::now();
-            });
-        };
-        if (const Result<Timing> whole = measure(timing, once); !whole.ok()) {
-            return whole.status();
-        }
-        std::vector<double> medians;
-        for (std::vector<double> &times : seconds) {
-            times.erase(times.begin());  // the run that warmed up
-            medians.push_back(median_of(std::move(times)));
-        }
-        return medians;
-    }
-
-private:
-    const LayerInstance &instance_;
-    Plan plan_;
-    Memory workspace_;
+    double launch_seconds = 0;         // GPUs: of the host, for all steps of a run
+    size_t launches = 0;               // GPUs: kernels, copies and fills of a run
 };
 
 // Two runs, of which the second must give the same bits.
-Status check_case(LayerInstance &instance, const CaseRunner &runner, CaseResult &result) {
+Status check_case(LayerInstance &instance, CaseRunner &runner, CaseResult &result) {
     for (int run = 0; run < 2; run++) {
         instance.poison();
         if (Status status = runner.run(); !status) {
@@ -92,6 +52,25 @@ Status check_case(LayerInstance &instance, const CaseRunner &runner, CaseResult 
     return {};
 }
 
+Status time_case(CaseRunner &runner, const SuiteOptions &options, CaseResult &result) {
+    const Result<Timing> timing = runner.measure(options.timing);
+    const Result<double> launch = timing.ok() ? runner.launch_seconds(options.timing) : Result<double>(timing.status());
+    if (!launch.ok()) {
+        return launch.status();
+    }
+    result.timing = *timing;
+    result.launch_seconds = *launch;
+    result.launches = runner.launches();
+    if (options.steps) {
+        Result<std::vector<double>> profile = runner.profile(options.timing);
+        if (!profile.ok()) {
+            return profile.status();
+        }
+        result.step_seconds = *std::move(profile);
+    }
+    return {};
+}
+
 CaseResult run_case(const LayerCase &layer, const SuiteOptions &options, const PlanOptions &plan_options) {
     CaseResult result;
     result.name = layer.name;
@@ -105,25 +84,15 @@ CaseResult run_case(const LayerCase &layer, const SuiteOptions &options, const P
     result.bytes = (*instance)->bytes();
     result.workspace_bytes = plan->workspace_bytes();
     result.steps = plan->steps();
-    const CaseRunner runner(**instance, *std::move(plan));
-    result.error = check_case(**instance, runner, result);
-    if (!result.error) {
-        return result;
-    }
-    const Result<Timing> timing = measure(options.timing, [&] { return runner.run(); });
-    Result<std::vector<double>> profile = std::vector<double>();
-    if (timing.ok() && options.steps) {
-        profile = runner.profile(options.timing);
-    }
-    result.error = timing.ok() ? profile.status() : timing.status();
+    const Result<std::unique_ptr<CaseRunner>> runner = CaseRunner::make(**instance, *std::move(plan));
+    result.error = runner.ok() ? check_case(**instance, **runner, result) : runner.status();
     if (result.error) {
-        result.timing = *timing;
-        result.step_seconds = *std::move(profile);
+        result.error = time_case(**runner, options, result);
     }
     return result;
 }
 
-Result<std::vector<const LayerCase *>> chosen_cases(const SuiteOptions &options, DType dtype) {
+Result<std::vector<const LayerCase *>> chosen_cases(const SuiteOptions &options, const Device &device, DType dtype) {
     std::vector<const LayerCase *> chosen;
     for (const std::string &name : options.cases) {
         const LayerCase *layer = workloads::find_layer_case(name);
@@ -137,7 +106,7 @@ Result<std::vector<const LayerCase *>> chosen_cases(const SuiteOptions &options,
         chosen.push_back(layer);
     }
     for (const LayerCase &layer : workloads::layer_cases()) {
-        if (options.cases.empty() && (dtype == DType::f32 || !layer.any_dtype)) {
+        if (options.cases.empty() && (dtype == DType::f32 || !layer.any_dtype) && (device.type == DeviceType::cuda || !layer.for_gpus)) {
             chosen.push_back(&layer);
         }
     }
@@ -171,8 +140,10 @@ double peak_rss_mb() {
 
 // --- JSON -------------------------------------------------------------------------------------------------------------
 
-Json machine_json(int threads) {
-    const DeviceDescription host = describe_host();
+Json machine_json(const DeviceDescription &host, int threads) {
+    if (host.device.type == DeviceType::cuda) {
+        return {{"name", host.name}, {"device", name_of(host.device)}, {"capability", host.capability}, {"multiprocessors", host.cores}, {"memory_bytes", host.memory_bytes}};
+    }
     Json features = Json::array();
     for (int i = 0; i < static_cast<int>(CpuFeature::count); i++) {
         const auto feature = static_cast<CpuFeature>(i);
@@ -208,14 +179,18 @@ Json case_json(const CaseResult &result, DType dtype, int threads) {
         }
     }
     json["threads"] = threads;
+    if (result.launch_seconds > 0) {
+        json["launches"] = result.launches;
+        json["launch_ms"] = milliseconds(result.launch_seconds);
+    }
     for (size_t step = 0; step < result.step_seconds.size(); step++) {
         json["steps"].push_back({{"step", result.steps[step].name}, {"median_ms", milliseconds(result.step_seconds[step])}, {"row", result.steps[step].row}});
     }
     return json;
 }
 
-void print_json(const std::vector<CaseResult> &results, DType dtype, int threads) {
-    Json json{{"machine", machine_json(threads)}, {"versions", {{"moa", MOA_VERSION}, {"compiler", __VERSION__}}}, {"cases", Json::array()}};
+void print_json(const std::vector<CaseResult> &results, DType dtype, const DeviceDescription &device, int threads) {
+    Json json{{"machine", machine_json(device, threads)}, {"versions", {{"moa", MOA_VERSION}, {"compiler", __VERSION__}}}, {"cases", Json::array()}};
     for (const CaseResult &result : results) {
         json["cases"].push_back(case_json(result, dtype, threads));
     }
@@ -256,12 +231,44 @@ void print_table(const std::vector<CaseResult> &results, DType dtype, int thread
 
 }  // namespace
 
+namespace {
+
+// A graph's replay, and beside it what starting the steps one by one costs the host.
+void print_gpu_table(const std::vector<CaseResult> &results, DType dtype, const DeviceDescription &device, double copied) {
+    print("{}, {}; times of graph replays by the GPU's clock; measured copies: {:.0f} GB/s\n", device.name, name_of(dtype), copied / 1e9);
+    print("{:<28} {:>11} {:>11} {:>9} {:>8} {:>8} {:>9} {:>10}\n", "case", "median ms", "min ms", "TFLOP/s", "GB/s", "of copy", "launches", "launch ms");
+    for (const CaseResult &result : results) {
+        if (!result.error) {
+            print("{:<28} FAILED: {}\n", result.name, result.error.message());
+            continue;
+        }
+        const double seconds = result.timing.median, bytes = result.bytes / seconds;
+        print("{:<28} {:>11.4f} {:>11.4f} {:>9.2f} {:>8.1f} {:>6.1f} % {:>9} {:>10.4f}\n", result.name, seconds * 1e3, result.timing.min * 1e3, result.flops / seconds / 1e12, bytes / 1e9,
+              copied > 0 ? 100 * bytes / copied : 0.0, result.launches, result.launch_seconds * 1e3);
+        print_steps(result);
+    }
+}
+
+double copy_bandwidth(const Device &device) {
+    const Result<std::shared_ptr<const cuda::Context>> context = cuda::Context::of(device);
+    const Result<std::unique_ptr<GpuTimer>> timer = context.ok() ? GpuTimer::create(*context) : Result<std::unique_ptr<GpuTimer>>(context.status());
+    const Result<double> bandwidth = timer.ok() ? (*timer)->copy_bandwidth() : Result<double>(timer.status());
+    return bandwidth.ok() ? *bandwidth : 0;
+}
+
+}  // namespace
+
 int bench_suite(const SuiteOptions &options) {
     const Result<PlanOptions> plan_options = tools::plan_options(options.run);
     if (!plan_options.ok()) {
         return fail(plan_options.status());
     }
-    const Result<std::vector<const LayerCase *>> cases = chosen_cases(options, plan_options->dtype);
+    const Result<DeviceDescription> device = describe(*plan_options);
+    if (!device.ok()) {
+        fail(device.status());
+        return device.status().code() == Code::unsupported ? kUnsupported : kBadInput;
+    }
+    const Result<std::vector<const LayerCase *>> cases = chosen_cases(options, plan_options->device, plan_options->dtype);
     if (!cases.ok()) {
         return fail(cases.status());
     }
@@ -276,7 +283,13 @@ int bench_suite(const SuiteOptions &options) {
             exit_code = worse_code(exit_code, code_of(results.back().error));
         }
     }
-    options.json ? print_json(results, plan_options->dtype, threads) : print_table(results, plan_options->dtype, threads);
+    if (options.json) {
+        print_json(results, plan_options->dtype, *device, threads);
+    } else if (device->device.type == DeviceType::cuda) {
+        print_gpu_table(results, plan_options->dtype, *device, copy_bandwidth(device->device));
+    } else {
+        print_table(results, plan_options->dtype, threads);
+    }
     return exit_code;
 }
 

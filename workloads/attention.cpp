@@ -109,10 +109,8 @@ void Attention::one_query(const Operands &from, int64_t i, int64_t h, int64_t e,
             magnitude += std::fabs(q[c] * k[c]);
         }
         score[j] = uniform ? 0 : dot * scale;
-        // bf16 rows round the null key, and may round scaled queries, to bf16.
-        const double rounding = dtype() == DType::bf16 ? (j == keys ? 2 : 1) * roundoff(DType::bf16) /
-                                                             std::sqrt(static_cast<double>(d)) * 2
-                                                       : 0;
+        // Rows for bf16 and f16 round the null key, and may round scaled queries, to bf16.
+        const double rounding = (j == keys ? 2 : 1) * inner_roundoff(dtype(), precision()) / std::sqrt(static_cast<double>(d)) * 2;
         score_error = std::fmax(score_error, uniform ? 0
                                                      : (sum_error(d) + rounding) * magnitude * scale +
                                                            4 * kRoundoff * std::fabs(dot * scale));
@@ -136,7 +134,7 @@ void Attention::one_query(const Operands &from, int64_t i, int64_t h, int64_t e,
     // 2^-126 may be nothing.
     constexpr double kSmallestWeight = 0x1p-120;
     const double relative =
-        2 * score_error + sum_error(keys + 1) + (dtype() == DType::bf16 ? roundoff(DType::bf16) : 0);
+        2 * score_error + sum_error(keys + 1) + inner_roundoff(dtype(), precision());
     for (int64_t c = 0; c < d; c++) {
         const double value = mixed[c] / sum;
         out.value(c, i, h, e, b) = value;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "moa/rows.h"
 #include "workloads/random.h"
 #include "workloads/tensor.h"
 
@@ -25,7 +26,11 @@ inline double product_of(std::initializer_list<int64_t> sizes) {
 
 // Half the distance between neighbouring numbers at 1.
 constexpr double roundoff(DType dtype) {
-    return dtype == DType::bf16 ? 0x1p-8 : 0x1p-24;
+    return dtype == DType::bf16 ? 0x1p-8 : (dtype == DType::f16 ? 0x1p-11 : 0x1p-24);
+}
+// What tensor cores may round besides inputs and outputs, which are of the storage dtype: 0 if nothing. tf32 is rounded or cut.
+constexpr double inner_roundoff(DType dtype, Precision precision) {
+    return dtype != DType::f32 ? roundoff(dtype) : (precision == Precision::tf32 ? 0x1p-10 : 0);
 }
 constexpr double kRoundoff = 0x1p-24;  // of f32, in which all sums are
 

@@ -1,4 +1,5 @@
 #include "moa/attention.h"
+#include "moa/feed_forward.h"
 #include "moa/mixture_of_attention.h"
 
 #include "runtime/layers/routing.h"
@@ -65,11 +66,12 @@ Status mixture(LayerMaker &maker, const MixtureOfAttention::Config &c, const Mix
     }
     maker.output("out", maker.dtype(), {shapes.batch, n, c.dim});
     add_mixture_weights(maker, c);
-    maker.count_products({c.num_experts, n}, c.dim);
-    maker.count_products({c.num_experts, m}, c.dim_context);
-    count_attention(maker, c.num_experts, c.num_routed_queries, c.num_routed_key_values, c.dim, c.dim_context, inner);
+    const int64_t experts = shapes.batch * c.num_experts;
+    maker.count_products({experts, n}, c.dim);
+    maker.count_products({experts, m}, c.dim_context);
+    count_attention(maker, experts, c.num_routed_queries, c.num_routed_key_values, c.dim, c.dim_context, inner);
     if (c.local_attn) {
-        count_local(maker, n, c.dim, inner, c.local_attn_window_size);
+        count_local(maker, shapes.batch * n, c.dim, inner, c.local_attn_window_size);
     }
     const Result<MixtureOfAttention> layer = MixtureOfAttention::create(c, maker.weights());
     if (!layer.ok()) {
@@ -98,19 +100,83 @@ Status moa_cross_readme(LayerMaker &maker) {
     return mixture(maker, config, shapes);
 }
 
+template<int64_t kBatch>
 Status moa_self_4096_e4(LayerMaker &maker) {
     MixtureOfAttention::Config config = mixture_config(4, 1024, 1024);
     config.local_attn = true;
     config.local_attn_window_size = 128;
     MixtureOfAttention::Shapes shapes;
+    shapes.batch = kBatch;
     shapes.length = 4096;
     return mixture(maker, config, shapes);
 }
 
+template<int64_t kBatch>
 Status moa_self_8192_e2(LayerMaker &maker) {
     MixtureOfAttention::Shapes shapes;
+    shapes.batch = kBatch;
     shapes.length = 8192;
     return mixture(maker, mixture_config(2, 4096, 4096), shapes);
+}
+
+Status moa_self_32768_e4(LayerMaker &maker) {
+    MixtureOfAttention::Config config = mixture_config(4, 4096, 4096);
+    config.dim = config.dim_context = 1024;
+    config.heads = 16;
+    MixtureOfAttention::Shapes shapes;
+    shapes.length = 32768;
+    return mixture(maker, config, shapes);
+}
+
+// Attention alone, no mask and no null key: what libraries call scaled dot product attention.
+Result<Plan> attention_plan(int64_t tokens, int64_t heads, int64_t dim, const PlanOptions &options) {
+    PlanBuilder builder(options);
+    const std::vector<int64_t> shape{1, 1, heads, tokens, dim};
+    const Handle q = builder.input("q", builder.dtype(), shape), k = builder.input("k", builder.dtype(), shape), v = builder.input("v", builder.dtype(), shape);
+    const Handle out = builder.output("out", builder.dtype(), shape);
+    builder.step("attention", [=](const Frame &f) {
+        ops::Attention a;
+        a.q = f[q];
+        a.k = f[k];
+        a.v = f[v];
+        a.mask = broadcast(ops::one_u8(3), {tokens, 1, 1});
+        a.null_key = a.null_value = broadcast(ops::zero_f32(3), {dim, heads, 1});
+        a.null_key.axes[0].stride = a.null_value.axes[0].stride = 1;
+        a.scale = 1 / std::sqrt(static_cast<float>(dim));
+        a.has_null = false;
+        a.out = f[out];
+        return a;
+    });
+    return builder.finish();
+}
+
+template<int64_t kTokens, int64_t kHeads, int64_t kDim>
+Status attention(LayerMaker &maker) {
+    for (const char *name : {"q", "k", "v"}) {
+        maker.input(name, {1, 1, kHeads, kTokens, kDim});
+    }
+    maker.output("out", maker.dtype(), {1, 1, kHeads, kTokens, kDim});
+    maker.count_products({kHeads, kTokens, kTokens}, 2 * kDim);
+    maker.plan([](const PlanOptions &options) { return attention_plan(kTokens, kHeads, kDim, options); });
+    return {};
+}
+
+template<int64_t kRows, int64_t kIn, int64_t kOut>
+Status project(LayerMaker &maker) {
+    Linear::Config config;
+    config.dim_in = kIn;
+    config.dim_out = kOut;
+    config.rms_norm = config.bias = false;
+    maker.input("x", {1, kRows, kIn});
+    maker.output("out", maker.dtype(), {1, kRows, kOut});
+    maker.matrix("weight", {kOut, kIn}, kIn);
+    maker.count_products({kRows, kOut}, kIn);
+    const Result<Linear> layer = Linear::create(config, maker.weights());
+    if (!layer.ok()) {
+        return layer.status();
+    }
+    maker.plan([layer = *layer](const PlanOptions &options) { return layer.plan(1, kRows, options); });
+    return {};
 }
 
 template<int64_t kLength>
@@ -168,14 +234,27 @@ Status router(LayerMaker &maker) {
 
 std::span<const LayerCase> layer_cases() {
     static const LayerCase cases[] = {
-        {"moa_cross_readme", "the package's example: x [1, 1024, 512], context [1, 512, 256], mask; 2 experts, 16 queries and 32 keys routed", false, moa_cross_readme},
-        {"moa_self_4096_e4", "x [1, 4096, 512]; 4 experts, 1024 queries and keys routed; local window 128", false, moa_self_4096_e4},
-        {"moa_self_8192_e2", "x [1, 8192, 512]; 2 experts, 4096 queries and keys routed", false, moa_self_8192_e2},
-        {"dense_1024", "plain attention, x [1, 1024, 512]", false, dense<1024>},
-        {"dense_4096", "plain attention, x [1, 4096, 512]", false, dense<4096>},
-        {"dense_8192", "plain attention, x [1, 8192, 512]", false, dense<8192>},
-        {"router_8x4096_k512", "20 iterations of coordinate descent and selection of 512 on scores [8, 4096]", true, router<4096, 512>},
-        {"router_8x32768_k4096", "20 iterations of coordinate descent and selection of 4096 on scores [8, 32768]", true, router<32768, 4096>},
+        {"moa_cross_readme", "the package's example: x [1, 1024, 512], context [1, 512, 256], mask; 2 experts, 16 queries and 32 keys routed", false, false, moa_cross_readme},
+        {"moa_self_4096_e4", "x [1, 4096, 512]; 4 experts, 1024 queries and keys routed; local window 128", false, false, moa_self_4096_e4<1>},
+        {"moa_self_8192_e2", "x [1, 8192, 512]; 2 experts, 4096 queries and keys routed", false, false, moa_self_8192_e2<1>},
+        {"dense_1024", "plain attention, x [1, 1024, 512]", false, false, dense<1024>},
+        {"dense_4096", "plain attention, x [1, 4096, 512]", false, false, dense<4096>},
+        {"dense_8192", "plain attention, x [1, 8192, 512]", false, false, dense<8192>},
+        {"moa_self_4x4096_e4", "moa_self_4096_e4 with batch 4", false, true, moa_self_4096_e4<4>},
+        {"moa_self_2x8192_e2", "moa_self_8192_e2 with batch 2", false, true, moa_self_8192_e2<2>},
+        {"moa_self_32768_e4", "x [1, 32768, 1024]; 4 experts of 16 heads, 4096 queries and keys routed", false, true, moa_self_32768_e4},
+        {"attention_1024x128_d64", "attention alone, 1024 tokens, 128 heads of 64", false, true, attention<1024, 128, 64>},
+        {"attention_4096x32_d64", "attention alone, 4096 tokens, 32 heads of 64", false, true, attention<4096, 32, 64>},
+        {"attention_16384x16_d64", "attention alone, 16384 tokens, 16 heads of 64", false, true, attention<16384, 16, 64>},
+        {"attention_1024x128_d128", "attention alone, 1024 tokens, 128 heads of 128", false, true, attention<1024, 128, 128>},
+        {"attention_4096x32_d128", "attention alone, 4096 tokens, 32 heads of 128", false, true, attention<4096, 32, 128>},
+        {"attention_16384x16_d128", "attention alone, 16384 tokens, 16 heads of 128", false, true, attention<16384, 16, 128>},
+        {"project_4096x512x512", "a product of 4096 rows of 512 with weights [512, 512]", false, true, project<4096, 512, 512>},
+        {"project_16384x512x1536", "a product of 16384 rows of 512 with weights [1536, 512]", false, true, project<16384, 512, 1536>},
+        {"project_4096x1024x3072", "a product of 4096 rows of 1024 with weights [3072, 1024]", false, true, project<4096, 1024, 3072>},
+        {"project_8192x8192x8192", "a product of 8192 rows of 8192 with weights [8192, 8192]", false, true, project<8192, 8192, 8192>},
+        {"router_8x4096_k512", "20 iterations of coordinate descent and selection of 512 on scores [8, 4096]", true, false, router<4096, 512>},
+        {"router_8x32768_k4096", "20 iterations of coordinate descent and selection of 4096 on scores [8, 32768]", true, false, router<32768, 4096>},
     };
     return cases;
 }

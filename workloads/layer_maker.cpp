@@ -1,6 +1,7 @@
 #include "workloads/layer_maker.h"
 
 #include "runtime/bf16.h"
+#include "runtime/f16.h"
 #include "workloads/data.h"
 
 #include <algorithm>
@@ -24,8 +25,9 @@ void LayerMaker::input(std::string_view name, std::initializer_list<int64_t> sha
         scores(name, shape);
         return;
     }
-    const TensorView view = add(name, DType::bf16, shape);
-    std::generate_n(static_cast<uint16_t *>(view.data), view.elements(), [&] { return f32_to_bf16(static_cast<float>(normal())); });
+    const TensorView view = add(name, instance_.dtype(), shape);
+    const auto narrow = instance_.dtype() == DType::f16 ? f32_to_f16 : f32_to_bf16;
+    std::generate_n(static_cast<uint16_t *>(view.data), view.elements(), [&] { return narrow(static_cast<float>(normal())); });
 }
 
 void LayerMaker::scores(std::string_view name, std::initializer_list<int64_t> shape) {

@@ -1,5 +1,6 @@
 #include "workloads/layers.h"
 
+#include "runtime/f16.h"
 #include "runtime/text.h"
 #include "workloads/layer_maker.h"
 
@@ -25,6 +26,8 @@ double element(const TensorView &view, int64_t place) {
         std::memcpy(&value, &bits, sizeof value);
         return value;
     }
+    case DType::f16:
+        return f16_to_f32(static_cast<const uint16_t *>(view.data)[place]);
     case DType::i64:
         return static_cast<double>(static_cast<const int64_t *>(view.data)[place]);
     default:
@@ -84,8 +87,8 @@ uint64_t LayerInstance::output_hash() const {
 }
 
 Result<std::unique_ptr<LayerInstance>> LayerCase::make(DType dtype, uint64_t seed) const {
-    if (dtype != DType::f32 && (any_dtype || dtype != DType::bf16)) {
-        return invalid("case {} has no dtype {}: it runs in {}", name, name_of(dtype), any_dtype ? "f32" : "f32 and bf16");
+    if (dtype != DType::f32 && (any_dtype || (dtype != DType::bf16 && dtype != DType::f16))) {
+        return invalid("case {} has no dtype {}: it runs in {}", name, name_of(dtype), any_dtype ? "f32" : "f32, bf16 and f16");
     }
     auto instance = std::make_unique<LayerInstance>(dtype, seed);
     LayerMaker maker(*instance);

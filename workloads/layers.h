@@ -73,6 +73,7 @@ struct LayerCase {
     std::string_view name;
     std::string_view about;  // shapes and options, in words
     bool any_dtype = false;  // everything in it is f32 whatever the storage dtype: f32 only
+    bool for_gpus = false;   // too large for the cpu, where it runs only when named
     std::function<Status(class LayerMaker &)> fill;
 
     // Fails for a dtype that the case does not have.

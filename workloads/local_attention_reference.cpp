@@ -51,7 +51,7 @@ void LocalAttention::one_query(const Operands &from, int64_t i, int64_t h, int64
     std::vector<double> logits(count, -kInfinity);
     // bf16 rows round rotated queries and keys to bf16.
     const double rounding =
-        dtype() == DType::bf16 ? 4 * roundoff(DType::bf16) / std::sqrt(static_cast<double>(d)) : 0;
+        4 * inner_roundoff(dtype(), precision()) / std::sqrt(static_cast<double>(d));
     double error = 0;
     bool any = false;
     for (int64_t slot = 0; slot < count; slot++) {
@@ -106,7 +106,7 @@ void LocalAttention::mix(const Operands &from, const std::vector<double> &logits
     }
     const double gate = a.has_gate ? 1 / (1 + std::exp(-from.gate(h, i, b))) : 1;
     const double relative =
-        2 * logit_error + sum_error(count) + (dtype() == DType::bf16 ? roundoff(DType::bf16) : 0);
+        2 * logit_error + sum_error(count) + inner_roundoff(dtype(), precision());
     for (int64_t c = 0; c < d; c++) {
         const double value = mixed[c] / sum * gate;
         out.value(c, i, h, b) = value;

@@ -53,6 +53,10 @@ public:
                static_cast<double>(packed_bytes(*format_, sizes_.out(), sizes_.in, sizes_.e));
     }
 
+    std::vector<const Tensor *> prepared() const override {
+        return {packed_.get(), colsum_.get()};
+    }
+
 protected:
     std::vector<Expected> reference() const override;
 

@@ -22,10 +22,12 @@ Project::Value Project::product(const Operands &from, const std::vector<double> 
         shift = -from.stats(n, 1, batch) * r;
     }
     const double column = shift * from.colsum(o, e), bias = from.bias(o, e);
+    // tf32 rounds both factors; errors of many products even out.
+    const double rounding = dtype() == DType::f32 ? 2 * inner_roundoff(dtype(), precision()) * std::fmin(1, 4 / std::sqrt(static_cast<double>(in))) : 0;
     Value result{.value = dot * r + column + bias};
     result.bound = exact_ && arguments_.norm == ops::Norm::none
                        ? 0
-                       : sum_error(in) * magnitude * std::fabs(r) +
+                       : (sum_error(in) + rounding) * magnitude * std::fabs(r) +
                              8 * kRoundoff * (std::fabs(dot * r) + std::fabs(column) + std::fabs(bias));
     return result;
 }

@@ -1,6 +1,7 @@
 #include "workloads/tensor.h"
 
 #include "runtime/bf16.h"
+#include "runtime/f16.h"
 #include "runtime/text.h"
 
 #include <algorithm>
@@ -17,7 +18,7 @@ namespace {
 constexpr size_t kGuardBytes = 1024, kAlignment = 64;
 constexpr int64_t kMostElements = std::numeric_limits<int32_t>::max();  // what kernels index
 
-// A NaN in f32 and, at even addresses, in bf16; no index, slot or boolean either.
+// A NaN in f32 and, at even addresses, in bf16 and f16; no index, slot or boolean either.
 constexpr unsigned char kPattern[2] = {0xcb, 0x7f};
 
 std::byte pattern(size_t place) {
@@ -34,12 +35,16 @@ double load(DType dtype, const std::byte *from) {
         return as(float{});
     case DType::bf16:
         return bf16_to_f32(as(uint16_t{}));
+    case DType::f16:
+        return f16_to_f32(as(uint16_t{}));
+    case DType::i64:
+        return static_cast<double>(as(int64_t{}));
     case DType::i32:
         return as(int32_t{});
     case DType::u8:
         return as(uint8_t{});
     default:
-        throw ShapeError("workload tensors are f32, bf16, i32 or u8");
+        throw ShapeError("workload tensors are f32, bf16, f16, i32, i64 or u8");
     }
 }
 
@@ -50,12 +55,16 @@ void store(DType dtype, double value, std::byte *to) {
         return put(static_cast<float>(value));
     case DType::bf16:
         return put(f32_to_bf16(static_cast<float>(value)));
+    case DType::f16:
+        return put(f32_to_f16(static_cast<float>(value)));
+    case DType::i64:
+        return put(static_cast<int64_t>(value));
     case DType::i32:
         return put(static_cast<int32_t>(value));
     case DType::u8:
         return put(static_cast<uint8_t>(value));
     default:
-        throw ShapeError("workload tensors are f32, bf16, i32 or u8");
+        throw ShapeError("workload tensors are f32, bf16, f16, i32, i64 or u8");
     }
 }
 
@@ -77,7 +86,7 @@ Array::Array(Extents sizes, double value)
 }
 
 double rounded_to(DType dtype, double value) {
-    std::byte element[4];
+    std::byte element[8];
     store(dtype, value, element);
     return load(dtype, element);
 }

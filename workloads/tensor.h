@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -81,6 +82,10 @@ public:
         return view_;
     }
     double size_bytes() const;  // of distinct elements
+    // All of its memory, guards included.
+    std::span<std::byte> storage() const {
+        return {storage_.get(), storage_bytes_};
+    }
 
     Array values() const;
     void assign(const Array &values);  // rounds to the dtype

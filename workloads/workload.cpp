@@ -23,6 +23,26 @@ double Instance::bytes() const {
     return total;
 }
 
+namespace {
+
+std::vector<const Tensor *> pointers(const std::deque<Tensor> &tensors) {
+    std::vector<const Tensor *> result;
+    for (const Tensor &tensor : tensors) {
+        result.push_back(&tensor);
+    }
+    return result;
+}
+
+}  // namespace
+
+std::vector<const Tensor *> Instance::inputs() const {
+    return pointers(inputs_);
+}
+
+std::vector<const Tensor *> Instance::outputs() const {
+    return pointers(outputs_);
+}
+
 void Instance::poison() {
     for (Tensor &tensor : outputs_) {
         tensor.poison();
@@ -91,7 +111,7 @@ Workload::Workload(std::string_view name, bool any_dtype, std::vector<Key> keys,
 }
 
 std::vector<DType> Workload::dtypes() const {
-    return any_dtype_ ? std::vector{DType::f32} : std::vector{DType::f32, DType::bf16};
+    return any_dtype_ ? std::vector{DType::f32} : std::vector{DType::f32, DType::bf16, DType::f16};
 }
 
 std::span<const std::string> Workload::shapes(Intent intent) const {
@@ -120,7 +140,9 @@ Result<std::unique_ptr<Instance>> Workload::make(const Case &wanted) const {
         return shape.status();
     }
     try {
-        return build_(*shape, wanted.dtype, wanted.seed);
+        std::unique_ptr<Instance> instance = build_(*shape, wanted.dtype, wanted.seed);
+        instance->set_precision(wanted.precision);
+        return instance;
     } catch (const ShapeError &error) {
         return invalid("shape '{}' of {}: {}", wanted.shape, name_, error.what());
     } catch (const std::bad_alloc &) {
@@ -150,12 +172,16 @@ const Workload *find_workload(std::string_view op) {
 }
 
 DType dtype_of(const Row &row) {
-    return row.dtype == "bf16" ? DType::bf16 : DType::f32;
+    return row.dtype == "bf16" ? DType::bf16 : (row.dtype == "f16" ? DType::f16 : DType::f32);
+}
+
+Precision precision_of(const Row &row) {
+    return row.dtype == "tf32" ? Precision::tf32 : Precision::exact;
 }
 
 std::string replay(const Case &replayed, const Row &row, int threads) {
-    return text("moa bench --op {} --shape {} --row {} --seed {} --threads {}", replayed.op, replayed.shape,
-                row.name, replayed.seed, threads);
+    const std::string where = row.device == DeviceType::cuda ? "--device cuda:0" : text("--threads {}", threads);
+    return text("moa bench --op {} --shape {} --row {} --seed {} {}", replayed.op, replayed.shape, row.name, replayed.seed, where);
 }
 
 }  // namespace moa::workloads

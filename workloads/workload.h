@@ -33,6 +33,7 @@ enum class Intent : uint8_t {
 struct Case {
     std::string op;
     DType dtype = DType::f32;
+    Precision precision = Precision::exact;  // of products of f32: what rows of dtype "tf32" are for
     std::string shape;
     uint64_t seed = 1;
 };
@@ -43,6 +44,9 @@ public:
     Instance(DType dtype, uint64_t seed)
         : dtype_(dtype), random_(seed) {
     }
+    void set_precision(Precision precision) {
+        precision_ = precision;
+    }
     virtual ~Instance() = default;
     Instance(const Instance &) = delete;
     Instance &operator=(const Instance &) = delete;
@@ -52,6 +56,12 @@ public:
     virtual Status prepare(const Row &row);
     virtual Status run(Run &run, const Row &row) = 0;
     virtual size_t scratch_bytes(const Row &row) const = 0;  // a thread
+    // Tensors beside inputs and outputs that run() reads, prepare() made them.
+    virtual std::vector<const Tensor *> prepared() const {
+        return {};
+    }
+    std::vector<const Tensor *> inputs() const;
+    std::vector<const Tensor *> outputs() const;
 
     virtual double flops() const = 0;
     virtual double bytes() const;  // every argument once
@@ -70,6 +80,9 @@ protected:
     DType dtype() const {
         return dtype_;
     }
+    Precision precision() const {
+        return precision_;
+    }
     Random &random() {
         return random_;
     }
@@ -79,6 +92,7 @@ protected:
 
 private:
     DType dtype_;
+    Precision precision_ = Precision::exact;
     Random random_;
     std::deque<Tensor> inputs_, outputs_;
     std::vector<Expected> expected_;
@@ -91,7 +105,9 @@ public:
     using Instance::Instance;
 
     Problem problem() const override {
-        return ops::problem(arguments_);
+        Problem problem = ops::problem(arguments_);
+        problem.precision = precision();
+        return problem;
     }
     Status run(Run &run, const Row &row) override {
         return ops::run(run, row, arguments_);
@@ -142,6 +158,7 @@ const Workload *find_workload(std::string_view op);  // null: none of that name
 
 // The case that a row's dtype allows.
 DType dtype_of(const Row &row);
+Precision precision_of(const Row &row);
 // The command line that runs a case again.
 std::string replay(const Case &replayed, const Row &row, int threads);
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "moa/export.h"
+#include "moa/status.h"
 #include "moa/tensor.h"
 
 #include <cstdint>
@@ -46,10 +47,17 @@ struct DeviceDescription {
     Device device;
     std::string name;  // "AMD EPYC 9654"
     CpuFeatures features = 0;
-    int cores = 1;  // that this process may use
+    int cores = 1;             // that this process may use; of a GPU: streaming multiprocessors
+    int capability = 0;        // CUDA: 90 for compute capability 9.0
+    int shared_bytes = 0;      // CUDA: shared memory that one block can have
+    int64_t memory_bytes = 0;  // CUDA: of the device
 };
 
 // Asks the operating system, once a process, for the use of AMX tiles where the CPU has them.
 MOA_EXPORT DeviceDescription describe_host();
+
+// The host, or a GPU as its driver describes it. Fails, saying what there is, without a driver, for a device that does
+// not exist, and for one of a compute capability below 8.0.
+MOA_EXPORT Result<DeviceDescription> describe_device(const Device &device);
 
 }  // namespace moa

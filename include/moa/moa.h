@@ -2,6 +2,7 @@
 
 #include "moa/attention.h"
 #include "moa/coordinate_descent_router.h"
+#include "moa/cuda.h"
 #include "moa/device.h"
 #include "moa/feed_forward.h"
 #include "moa/local_attention.h"

@@ -22,9 +22,10 @@ enum class Semantics : uint8_t { fixed,
 
 struct PlanOptions {
     Device device;
-    DType dtype = DType::f32;       // storage of activations and products: f32 or bf16; sums are f32 always
-    int threads = 0;                // most threads a run may use, the caller's included; 0: one a core
-    std::vector<std::string> rows;  // row names to force, at most one an operation
+    DType dtype = DType::f32;                // storage of activations and products: f32, bf16 or (on GPUs) f16; sums are f32 always
+    Precision precision = Precision::exact;  // of products of f32; GPUs only
+    int threads = 0;                         // most threads a run may use, the caller's included; 0: one a core
+    std::vector<std::string> rows;           // row names to force, at most one an operation
 };
 
 struct NamedTensor {
@@ -34,6 +35,22 @@ struct NamedTensor {
 
 class PlanBuilder;
 struct PlanImpl;
+
+// A whole run of a plan on a GPU as one CUDA graph, for tensors at fixed addresses. What the plan and the graph need lives
+// as long as the graph; the tensors and the workspace are the caller's, and must. Copies share one graph, which may be
+// launched again while it runs only on the same stream.
+class MOA_EXPORT Graph {
+public:
+    // On a CUstream; does not wait.
+    Status launch(void *stream = nullptr) const;
+    size_t nodes() const;  // kernels, copies and fills
+
+private:
+    friend class Plan;
+    struct Impl;
+    explicit Graph(std::shared_ptr<const Impl> impl);
+    std::shared_ptr<const Impl> impl_;
+};
 
 // A layer's kernels, chosen for fixed shapes, dtype and device. Immutable and shared by copies: any number of threads
 // may run one plan at once, each with tensors and a workspace of its own. The layer's weights live as long as the plan.
@@ -50,9 +67,11 @@ public:
         std::string name;    // "project queries"
         std::string row;     // the row's name; empty for host steps
         std::string reason;  // why that row
+        int launches = 0;    // kernels on a GPU
         std::vector<std::string> passed_over;
     };
 
+    const Device &device() const;
     size_t workspace_bytes() const;  // alignment kWorkspaceAlignment
     const std::vector<Argument> &arguments() const;
     const std::vector<Step> &steps() const;
@@ -61,17 +80,26 @@ public:
     // (masks: boolean or u8), and no other name. Inputs may overlap each other; outputs may overlap nothing. Allocates
     // nothing. Fails before the first kernel starts if anything is wrong with the arguments; on a later failure the
     // contents of the outputs are unspecified.
-    Status run(std::span<const NamedTensor> tensors, std::span<std::byte> workspace) const;
-    Status run(std::initializer_list<NamedTensor> tensors, std::span<std::byte> workspace) const {
-        return run(std::span<const NamedTensor>(tensors.begin(), tensors.size()), workspace);
+    // A plan for a GPU takes tensors and a workspace in its memory, and a CUstream (null: the default stream) of the context
+    // that was current when the plan was made, or else of the device's primary context. It only enqueues: what a kernel
+    // finds wrong later, the stream reports. There, indices that are imposed are not checked but clamped.
+    Status run(std::span<const NamedTensor> tensors, std::span<std::byte> workspace, void *stream = nullptr) const;
+    Status run(std::initializer_list<NamedTensor> tensors, std::span<std::byte> workspace, void *stream = nullptr) const {
+        return run(std::span<const NamedTensor>(tensors.begin(), tensors.size()), workspace, stream);
     }
-    // The same, and calls `observer` with the number of every step that has ended: for profiles. It must not throw.
+    // The same, and calls `observer` with the number of every step that has ended (on a GPU: that is enqueued): for
+    // profiles. It must not throw.
     using Observer = std::function<void(size_t step)>;
-    Status run(std::span<const NamedTensor> tensors, std::span<std::byte> workspace, const Observer &observer) const;
-    // With a workspace of its own: convenient, and allocates.
+    Status run(std::span<const NamedTensor> tensors, std::span<std::byte> workspace, const Observer &observer, void *stream = nullptr) const;
+    // With a workspace of its own: convenient, allocates, and waits for a GPU.
     Status run(std::span<const NamedTensor> tensors) const;
     Status run(std::initializer_list<NamedTensor> tensors) const {
         return run(std::span<const NamedTensor>(tensors.begin(), tensors.size()));
+    }
+    // Records a run on a GPU with these tensors and this workspace; runs nothing.
+    Result<Graph> graph(std::span<const NamedTensor> tensors, std::span<std::byte> workspace) const;
+    Result<Graph> graph(std::initializer_list<NamedTensor> tensors, std::span<std::byte> workspace) const {
+        return graph(std::span<const NamedTensor>(tensors.begin(), tensors.size()), workspace);
     }
 
     static constexpr size_t kWorkspaceAlignment = 64;

@@ -31,18 +31,26 @@ struct Row {
     std::string_view op;
     std::string_view schedule;
     std::string_view target;
-    std::string_view dtype;  // "f32", "bf16", "any"
+    std::string_view dtype;  // "f32", "tf32", "bf16", "f16", "any"
     CpuFeatures required = 0;
     std::span<const Parameter> statics;  // the problem's values must be equal
     std::span<const Parameter> knobs;
     std::span<const Range> accepts;      // the problem's values must lie inside
     int (*function)(void **) = nullptr;  // Halide's argv convention
+    DeviceType device = DeviceType::cpu;
+    int capability = 0;    // CUDA: the least compute capability, 80 for 8.0
+    int shared_bytes = 0;  // CUDA: shared memory that a block takes
 
     int knob(std::string_view knob_name, int fallback) const;
 };
 
 // Every row that was built into this library, in the order of preference of each operation.
 MOA_EXPORT std::span<const Row> built_rows();
+
+// How products of f32 are computed: exactly (each product rounded as f32), or by tensor cores that read f32 as tf32,
+// with 10 bits of mantissa. Rows of dtype "tf32" are taken in the second case only.
+enum class Precision : uint8_t { exact,
+                                 tf32 };
 
 // One call of an operation: its storage dtype and the sizes that rows may depend on.
 struct Problem {
@@ -52,6 +60,7 @@ struct Problem {
     };
     std::string_view op;
     DType dtype = DType::f32;
+    Precision precision = Precision::exact;
     std::array<Value, 8> values{};
     int count = 0;
 

@@ -17,7 +17,8 @@ enum class Code {
     not_found,         // a file, a tensor or a row of that name
     io_error,          // reading or writing failed; files are left as they were
     out_of_memory,
-    internal,  // a broken promise of this library: please report it
+    device_error,  // the GPU or its driver failed
+    internal,      // a broken promise of this library: please report it
 };
 
 MOA_EXPORT std::string_view name_of(Code code);

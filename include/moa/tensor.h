@@ -14,6 +14,7 @@ namespace moa {
 // Element types. `code`, `bits` and `lanes` of DLPack's DLDataType follow from these: dlpack_code(), size_bytes().
 enum class DType : uint8_t { f32,
                              bf16,
+                             f16,
                              f64,
                              i32,
                              i64,

@@ -64,6 +64,25 @@ struct KeyMask {
     }
 };
 
+void scale_on_gpu(PlanBuilder &builder, const std::vector<Handle> &planes, Handle out, KeyMask hidden) {
+    for (size_t place = 0; place < planes.size(); place++) {
+        const auto plane = static_cast<int64_t>(place);
+        const Handle given = planes[place];
+        if (hidden.mask && place + 1 == planes.size()) {
+            masked_factor(builder, "scales", [=](const Frame &f) {
+                const View to = f[out].pick(1, plane);
+                const View factor = given ? f[given] : broadcast(ops::one_f32(3), {to.extent(0), to.extent(1), to.extent(2)});
+                return MaskedFactor{factor, hidden.per_expert ? f[hidden.mask] : f[hidden.mask].insert(1, {to.extent(1), 0}), to};
+            });
+            continue;
+        }
+        builder.host("scales", {given ? given : out, out}, [=](const Frame &f) {
+            const View to = f[out].pick(1, plane);
+            return given ? f.copy(f[given], to) : f.fill(to, 1.f);
+        });
+    }
+}
+
 // [b, e, n] factors as a product's scale [b, e, planes, n]; planes without an input are 1. What a mask hides is 0 in the last
 // plane, that of the values: a masked key weighs nothing, but nothing times NaN is NaN.
 Handle scale_planes(PlanBuilder &builder, std::vector<Handle> planes, int64_t batch, int64_t experts, int64_t length, KeyMask hidden = {}) {
@@ -71,6 +90,10 @@ Handle scale_planes(PlanBuilder &builder, std::vector<Handle> planes, int64_t ba
         return {};
     }
     const Handle out = builder.temporary(DType::f32, {batch, experts, static_cast<int64_t>(planes.size()), length});
+    if (builder.on_gpu()) {
+        scale_on_gpu(builder, planes, out, hidden);
+        return out;
+    }
     for (size_t plane = 0; plane < planes.size(); plane++) {
         const Handle in = planes[plane] ? planes[plane] : out;
         const bool given = static_cast<bool>(planes[plane]), masked = hidden.mask && plane + 1 == planes.size();

@@ -147,6 +147,37 @@ void project(PlanBuilder &builder, const Product &product) {
     }
 }
 
+// Positions are combine's, and the factor its local branch: masked positions are 0 there.
+void masked_factor(PlanBuilder &builder, const std::string &name, std::function<MaskedFactor(const Frame &)> make) {
+    const View shape = make(builder.shapes()).out;
+    for (int64_t expert = 0; expert < shape.extent(1); expert++) {
+        builder.step(name, [=](const Frame &f) {
+            const MaskedFactor m = make(f);
+            const int64_t n = m.out.extent(0), b = m.out.extent(2);
+            const auto plane = [&](const View &view) { return view.pick(1, expert); };
+            ops::Combine a;
+            a.a = broadcast(ops::zero_f32(4), {1, 1, 1, b});
+            a.a.axes[0].stride = 1;
+            a.slots = broadcast(ops::zero_i32(3), {n, 1, b});
+            a.valid = broadcast(ops::one_u8(3), {1, 1, b});
+            a.local = plane(m.factor).insert(0, {1, 1});
+            a.null_token = broadcast(ops::zero_f32(1), {1});
+            a.null_token.axes[0].stride = 1;
+            a.mask = plane(m.mask);
+            a.routed = true;
+            a.has_local = true;
+            a.out = plane(m.out).insert(0, {1, 1});
+            return a;
+        });
+    }
+}
+
+void fill_planes(PlanBuilder &builder, Handle scale, int64_t count) {
+    if (count > 0) {
+        builder.host("scales of 1", {scale}, [=](const Frame &f) { return f.fill(f[scale].crop(1, 0, count), 1.f); });
+    }
+}
+
 Handle row_statistics(PlanBuilder &builder, const std::string &name, Handle x, int64_t batch, int64_t length) {
     const Handle stats = builder.temporary(DType::f32, {batch, 3, length});
     builder.step(name, [=](const Frame &f) { return ops::RowStatistics{f[x], f[stats]}; });

@@ -100,6 +100,16 @@ struct Product {
 // One launch for all experts, or one an expert where each has tokens of its own.
 void project(PlanBuilder &builder, const Product &product);
 
+// Zero where a mask hides, else a factor: on GPUs, where no host step may do it.
+struct MaskedFactor {
+    View factor;  // n e b, f32
+    View mask;    // n e b, u8
+    View out;     // n e b, f32
+};
+void masked_factor(PlanBuilder &builder, const std::string &name, std::function<MaskedFactor(const Frame &)> make);
+// 1 in the first `count` planes of scales [b, e, planes, n].
+void fill_planes(PlanBuilder &builder, Handle scale, int64_t count);
+
 // Row statistics of x [b, n, c] -> [b, 3, n].
 Handle row_statistics(PlanBuilder &builder, const std::string &name, Handle x, int64_t batch, int64_t length);
 

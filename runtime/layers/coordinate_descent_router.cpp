@@ -47,6 +47,12 @@ void return_all(PlanBuilder &builder, const RouterOutputs &out, Handle x, Handle
         for (int64_t b = 0; f.bound(out.scores) && b < batch; b++) {
             for (int64_t r = 0; r < routers; r++) {
                 const View row = f[out.scores].pick(2, b).pick(1, r);
+                if (f.on_gpu()) {
+                    if (Status status = f.fill(row, 1.f); !status) {
+                        return status;
+                    }
+                    continue;
+                }
                 std::fill_n(static_cast<float *>(row.data), length, 1.f);
             }
         }
@@ -56,6 +62,12 @@ void return_all(PlanBuilder &builder, const RouterOutputs &out, Handle x, Handle
         builder.host("return all", {from, to}, [=](const Frame &f) {
             for (int64_t r = 0; f.bound(to) && r < routers; r++) {
                 const View source = f[from], target = f[to].pick(axis, r);
+                if (f.on_gpu()) {
+                    if (Status status = f.copy(source, target); !status) {
+                        return status;
+                    }
+                    continue;
+                }
                 const size_t row_bytes = static_cast<size_t>(source.extent(0)) * size_bytes(source.dtype);
                 const int64_t rows = source.rank == 3 ? source.extent(1) : 1;
                 for (int64_t b = 0; b < batch; b++) {
@@ -89,6 +101,34 @@ Status gather_tokens(const View &x, const View &rows, const View &out) {
         }
     }
     return {};
+}
+
+void gather_on_host(PlanBuilder &builder, Handle x, Handle rows, Handle out) {
+    builder.host("gather tokens", {x, rows, out}, [=](const Frame &f) { return f.bound(out) ? gather_tokens(f[x], f[rows], f[out]) : Status(); });
+}
+
+// The same by combine, whose one expert is x: a launch for every routing token, and (where rows come from other entries)
+// for every entry of the batch.
+void gather_on_gpu(PlanBuilder &builder, Handle x, Handle indices, Handle out, int64_t source_div) {
+    const View shape = builder.shapes()[out];
+    const int64_t dim = shape.extent(0), k = shape.extent(1), routers = shape.extent(2), batch = shape.extent(3);
+    const int64_t launches = source_div == 1 ? 1 : batch, entries = source_div == 1 ? batch : 1;
+    const Handle null_token = builder.constant(share(std::vector<float>(static_cast<size_t>(dim))), {dim});
+    for (int64_t launch = 0; launch < launches; launch++) {
+        for (int64_t r = 0; r < routers; r++) {
+            builder.optional_step("gather tokens", out, [=, source = launch / source_div](const Frame &f) {
+                ops::Combine a;
+                a.a = f[x].crop(2, source, entries).insert(2, {1, 0});
+                a.slots = f[indices].pick(1, r).crop(1, launch, entries).insert(1, {1, 0});
+                a.valid = broadcast(ops::one_u8(3), {a.a.extent(1), 1, entries});
+                a.local = broadcast(ops::zero_of(a.a.dtype, 3), {dim, k, entries});
+                a.null_token = f[null_token];
+                a.mask = broadcast(ops::one_u8(2), {k, entries});
+                a.out = f[out].pick(2, r).crop(2, launch, entries);
+                return a;
+            });
+        }
+    }
 }
 
 }  // namespace
@@ -144,11 +184,16 @@ Result<Plan> CoordinateDescentRouter::plan(const Shapes &s, const PlanOptions &o
     if (routing.soft_scores) {
         write_copy(builder, routing.soft_scores, builder.output("soft_scores", DType::f32, {B, R, N}, true));
     }
-    builder.host("gather tokens", {x, routing.rows, out.tokens}, [=](const Frame &f) {
-        return f.bound(out.tokens) ? gather_tokens(f[x], f[routing.rows], f[out.tokens]) : Status();
-    });
+    if (builder.on_gpu() && builder.ok()) {
+        gather_on_gpu(builder, x, routing.indices, out.tokens, request.source_div);
+    } else if (builder.ok()) {
+        gather_on_host(builder, x, routing.rows, out.tokens);
+    }
     if (s.mask) {
         builder.host("write mask", {routing.valid, out.mask_out}, [=](const Frame &f) {
+            if (f.on_gpu()) {
+                return f.bound(out.mask_out) ? f.copy(f[routing.valid], f[out.mask_out]) : Status();
+            }
             for (int64_t b = 0; f.bound(out.mask_out) && b < B; b++) {
                 for (int64_t r = 0; r < R; r++) {
                     std::memcpy(f[out.mask_out].pick(2, b).pick(1, r).data, f[routing.valid].pick(2, b).pick(1, r).data, static_cast<size_t>(k));

@@ -142,6 +142,8 @@ private:
     void statistics_of(Side &side);
     void select_side(Side &side);
     Handle row_scale(const Side &side, int64_t planes);
+    void scale_on_gpu(const Side &side, int64_t planes, Handle scale);
+    bool select_both();
     TokenSource tokens_of(const Side &side) const;
 
     const MixtureOfAttention::Config &c_;
@@ -267,7 +269,33 @@ void Sequence::select_side(Side &side) {
     write_copy(builder, side.similarities, side.similarities_out, side.first_router);
 }
 
+// One selection for both sides of self-attention, where a launch costs more than the work: their routers stand side by
+// side already.
+bool Sequence::select_both() {
+    Side &q = queries_, &k = keys_;
+    if (!builder.on_gpu() || !self_ || !q.routed || !k.routed || q.imposed || k.imposed || q.k != k.k) {
+        return false;
+    }
+    RoutingRequest request{.name = "select query and key_value tokens", .options = c_, .batch = B_, .length = q.length, .routers = 2 * E_, .k = q.k};
+    request.similarities = q.similarities;
+    request.mask = q.mask;
+    request.source_div = reference_ ? E_ : 1;
+    request.rank_order = reference_;
+    const Routing both = route(builder, request);
+    for (Side *side : {&q, &k}) {
+        const auto half = [&](Handle whole) { return whole ? builder.crop(whole, 1, side->first_router, E_) : Handle{}; };
+        side->routing = {both.tokens, half(both.indices), half(both.scores), half(both.valid), half(both.slots), half(both.rows), half(both.soft_scores)};
+        side->count = both.tokens;
+        write_indices(builder, side->routing.indices, side->indices_out);
+        write_copy(builder, side->similarities, side->similarities_out, side->first_router);
+    }
+    return true;
+}
+
 void Sequence::select() {
+    if (select_both()) {
+        return;
+    }
     select_side(queries_);
     select_side(keys_);
 }
@@ -278,7 +306,14 @@ Handle Sequence::row_scale(const Side &side, int64_t planes) {
     if (!side.mask && !(side.routed && !c_.straight_through)) {
         return {};
     }
+    if (side.routed && planes == 1 && builder.on_gpu()) {
+        return builder.insert(side.routing.scores, 1);  // as they are
+    }
     const Handle scale = builder.temporary(DType::f32, {B_, E_, planes, side.count});
+    if (builder.on_gpu()) {
+        scale_on_gpu(side, planes, scale);
+        return scale;
+    }
     const Handle source = side.routed ? side.routing.scores : side.mask;
     const int64_t count = side.count, B = B_, E = E_;
     const bool routed = side.routed;
@@ -299,6 +334,21 @@ Handle Sequence::row_scale(const Side &side, int64_t planes) {
         return Status();
     });
     return scale;
+}
+
+void Sequence::scale_on_gpu(const Side &side, int64_t planes, Handle scale) {
+    const Handle scores = side.routing.scores, mask = side.mask;
+    if (side.routed) {
+        builder.host(side.name + " row scales", {scores, scale}, [=](const Frame &f) {
+            Status status = f.fill(f[scale].crop(1, 0, planes - 1), 1.f);
+            return status.ok() ? f.copy(f[scores], f[scale].pick(1, planes - 1)) : status;
+        });
+        return;
+    }
+    fill_planes(builder, scale, planes - 1);
+    masked_factor(builder, side.name + " row scales", [=, E = E_](const Frame &f) {
+        return MaskedFactor{broadcast(ops::one_f32(3), {f[scale].extent(0), E, f[scale].extent(3)}), f[mask].insert(1, {E, 0}), f[scale].pick(1, planes - 1)};
+    });
 }
 
 TokenSource Sequence::tokens_of(const Side &side) const {

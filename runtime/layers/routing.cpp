@@ -151,7 +151,9 @@ Routing route(PlanBuilder &builder, const RoutingRequest &request) {
     }
     const Handle similarities = request.similarities, mask = request.mask, indices = routing.indices;
     const int64_t first_router = request.first_router;
-    if (request.imposed) {
+    if (request.imposed && builder.on_gpu()) {
+        builder.step(request.name + ", imposed", [=, imposed = request.imposed](const Frame &f) { return ops::CopyIndices{f[imposed], f[indices], static_cast<int32_t>(N)}; });
+    } else if (request.imposed) {
         const Handle imposed = request.imposed;
         builder.host(request.name + ", imposed", {imposed, indices}, [=](const Frame &f) { return narrow_indices(f[imposed], f[indices], N); });
     } else {
@@ -176,7 +178,7 @@ Routing route(PlanBuilder &builder, const RoutingRequest &request) {
         return ops::RouteSlots{f[indices], mask_view(f, mask, N, B), soft ? f[made.soft_scores] : broadcast(ops::zero_f32(3), {N, R, B}), soft, source_div,
                                f[made.scores], f[made.valid], f[made.slots], f[made.rows]};
     });
-    if (request.imposed) {
+    if (request.imposed && !builder.on_gpu()) {
         builder.host("check imposed routes", {indices, made.slots}, [=](const Frame &f) { return refuse_duplicates(f[indices], f[made.slots]); });
     }
     return routing;
@@ -198,6 +200,10 @@ void copy_rows(const View &from, const View &to) {
 }  // namespace
 
 void write_indices(PlanBuilder &builder, Handle indices, Handle output) {
+    if (builder.on_gpu()) {
+        builder.optional_step("write indices", output, [=](const Frame &f) { return ops::CopyIndices{f[indices], f[output]}; });
+        return;
+    }
     builder.host("write indices", {indices, output}, [=](const Frame &f) {
         if (f.bound(output)) {
             copy_rows<int32_t, int64_t>(f[indices], f[output]);
@@ -208,9 +214,14 @@ void write_indices(PlanBuilder &builder, Handle indices, Handle output) {
 
 void write_copy(PlanBuilder &builder, Handle source, Handle output, int64_t first) {
     builder.host("write output", {source, output}, [=](const Frame &f) {
-        if (f.bound(output)) {
-            copy_rows<float, float>(f[source].crop(1, first, f[output].extent(1)), f[output]);
+        if (!f.bound(output)) {
+            return Status();
         }
+        const View from = f[source].crop(1, first, f[output].extent(1));
+        if (f.on_gpu()) {
+            return f.copy(from, f[output]);
+        }
+        copy_rows<float, float>(from, f[output]);
         return Status();
     });
 }

@@ -5,16 +5,19 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
 
 namespace moa::tools {
 
-// The recorded cases, small ones first, by path.
+// The recorded cases, small ones first, by path. Tests that were carried to another machine find them by the environment.
 inline std::vector<std::string> golden_files() {
     std::vector<std::string> files;
-    for (const char *folder : {MOA_GOLDEN_DIR, MOA_GOLDEN_DIR "/large"}) {
+    const char *carried = std::getenv("MOA_TEST_GOLDEN");
+    const std::string golden = carried != nullptr ? carried : MOA_GOLDEN_DIR;
+    for (const std::string &folder : {golden, golden + "/large"}) {
         std::vector<std::string> found;
         for (const auto &entry : std::filesystem::directory_iterator(folder)) {
             if (entry.path().extension() == ".safetensors") {
@@ -28,12 +31,12 @@ inline std::vector<std::string> golden_files() {
 }
 
 // Whether this build has what verifying in a dtype takes: rows of it and, below f32, of f32.
-inline bool built_for(DType dtype) {
-    const auto has = [](DType wanted) {
+inline bool built_for(DType dtype, Precision precision = Precision::exact, DeviceType device = DeviceType::cpu) {
+    const auto has = [&](std::string_view wanted) {
         const auto rows = built_rows();
-        return std::any_of(rows.begin(), rows.end(), [&](const Row &row) { return row.dtype == name_of(wanted); });
+        return std::any_of(rows.begin(), rows.end(), [&](const Row &row) { return row.device == device && row.dtype == wanted; });
     };
-    return has(dtype) && has(DType::f32);
+    return has(precision == Precision::tf32 ? "tf32" : name_of(dtype)) && has("f32");
 }
 
 // What GoogleTest allows in names.

@@ -1,4 +1,5 @@
 #include "tests/golden/golden_files.h"
+#include "tests/test_device.h"
 
 #include <gtest/gtest.h>
 #include <tuple>
@@ -6,20 +7,31 @@
 namespace moa::tools {
 namespace {
 
-class Golden : public testing::TestWithParam<std::tuple<std::string, DType>> {};
+struct Numbers {
+    DType dtype = DType::f32;
+    Precision precision = Precision::exact;
+
+    std::string name() const {
+        return precision == Precision::tf32 ? "tf32" : std::string(name_of(dtype));
+    }
+};
+
+class Golden : public testing::TestWithParam<std::tuple<std::string, Numbers>> {};
 
 TEST_P(Golden, IsReproduced) {
-    const auto &[path, dtype] = GetParam();
-    if (!built_for(dtype)) {
-        GTEST_SKIP() << "no rows of " << name_of(dtype) << " were built";
+    const auto &[path, numbers] = GetParam();
+    if (!built_for(numbers.dtype, numbers.precision, tests::test_device().type)) {
+        GTEST_SKIP() << "no rows of " << numbers.name() << " were built";
     }
     const Result<RecordedCase> recorded = RecordedCase::open(path);
     ASSERT_TRUE(recorded.ok()) << recorded.status().message();
     PlanOptions options;
-    options.dtype = dtype;
+    options.device = tests::test_device();
+    options.dtype = numbers.dtype;
+    options.precision = numbers.precision;
     const Result<CaseReport> report = verify_case(*recorded, options);
     ASSERT_TRUE(report.ok()) << report.status().message();
-    EXPECT_EQ(report->verdict, Verdict::pass) << describe(*report) << "\nreplay: moa verify --dtype " << name_of(dtype) << " " << path;
+    EXPECT_EQ(report->verdict, Verdict::pass) << describe(*report) << "\nreplay: moa verify --device " << name_of(options.device) << " --dtype " << name_of(numbers.dtype) << (numbers.precision == Precision::tf32 ? " --precision tf32 " : " ") << path;
     // Nothing that was recorded is left out, and nothing of the layer's is compared with itself.
     EXPECT_FALSE(report->outputs.empty());
     EXPECT_GE(report->outputs.size(), recorded->file.tensors("out.").size());
@@ -29,10 +41,10 @@ TEST_P(Golden, IsReproduced) {
 }
 
 std::string name_of_golden(const testing::TestParamInfo<Golden::ParamType> &info) {
-    return test_name(std::filesystem::path(std::get<0>(info.param)).stem().string() + "_" + std::string(name_of(std::get<1>(info.param))));
+    return test_name(std::filesystem::path(std::get<0>(info.param)).stem().string() + "_" + std::get<1>(info.param).name());
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Golden, testing::Combine(testing::ValuesIn(golden_files()), testing::Values(DType::f32, DType::bf16)), name_of_golden);
+INSTANTIATE_TEST_SUITE_P(Cases, Golden, testing::Combine(testing::ValuesIn(golden_files()), testing::Values(Numbers{}, Numbers{DType::bf16}, Numbers{DType::f16}, Numbers{DType::f32, Precision::tf32})), name_of_golden);
 
 TEST(GoldenFiles, AreAllThere) {
     EXPECT_EQ(golden_files().size(), 42U);
@@ -40,8 +52,8 @@ TEST(GoldenFiles, AreAllThere) {
 
 // Any number of threads gives the same errors to the last bit.
 TEST(GoldenFiles, ThreadsDoNotMatter) {
-    if (!built_for(DType::f32)) {
-        GTEST_SKIP() << "no rows of f32 were built";
+    if (!built_for(DType::f32) || tests::on_gpu()) {
+        GTEST_SKIP() << "no rows of f32 were built, or they run on a GPU";
     }
     for (const std::string &path : golden_files()) {
         const Result<RecordedCase> recorded = RecordedCase::open(path);
@@ -49,6 +61,7 @@ TEST(GoldenFiles, ThreadsDoNotMatter) {
         std::vector<double> errors;
         for (const int threads : {1, 3}) {
             PlanOptions options;
+            options.device = tests::test_device();
             options.threads = threads;
             const Result<CaseReport> report = verify_case(*recorded, options);
             ASSERT_TRUE(report.ok()) << path << ": " << report.status().message();

@@ -1,4 +1,5 @@
 #include "tests/golden/golden_files.h"
+#include "tests/test_device.h"
 
 #include "moa/rows.h"
 
@@ -23,7 +24,7 @@ const std::vector<RecordedCase> &cases() {
 }
 
 bool runs_here(const Row &row) {
-    return (row.required & ~describe_host().features) == 0;
+    return row.device == tests::test_device().type && (row.required & ~describe_host().features) == 0;
 }
 
 class EachRow : public testing::TestWithParam<const Row *> {};
@@ -32,12 +33,14 @@ class EachRow : public testing::TestWithParam<const Row *> {};
 TEST_P(EachRow, ReproducesWhatItAccepts) {
     const Row &row = *GetParam();
     if (!runs_here(row)) {
-        GTEST_SKIP() << describe_host().name << " lacks a feature of target " << row.target;
+        GTEST_SKIP() << describe_host().name << " lacks a feature of target " << row.target << ", or the rows tested are another device's";
     }
     PlanOptions options;
+    options.device = tests::test_device();
     options.rows = {std::string(row.name)};
-    options.dtype = row.dtype == "bf16" ? DType::bf16 : DType::f32;
-    if (!built_for(options.dtype)) {
+    options.dtype = row.dtype == "bf16" ? DType::bf16 : (row.dtype == "f16" ? DType::f16 : DType::f32);
+    options.precision = row.dtype == "tf32" ? Precision::tf32 : Precision::exact;
+    if (!built_for(options.dtype, Precision::exact, row.device)) {
         GTEST_SKIP() << "no rows of f32 were built";
     }
     int used = 0;
@@ -65,11 +68,15 @@ INSTANTIATE_TEST_SUITE_P(Rows, EachRow, testing::ValuesIn(all_rows()), [](const 
 
 // Reference rows take every problem: whole layers of nothing else.
 TEST(ReferenceRows, ReproduceEveryCase) {
+    if (tests::on_gpu()) {
+        GTEST_SKIP() << "they are for the cpu";
+    }
     for (const DType dtype : {DType::f32, DType::bf16}) {
         if (!built_for(dtype)) {
             continue;
         }
         PlanOptions options;
+        options.device = tests::test_device();
         options.dtype = dtype;
         for (const Row &row : built_rows()) {
             // Selection has a row an order.

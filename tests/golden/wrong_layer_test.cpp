@@ -1,5 +1,6 @@
 #include "tests/golden/changed_case.h"
 #include "tests/golden/golden_files.h"
+#include "tests/test_device.h"
 
 #include <gtest/gtest.h>
 
@@ -38,10 +39,11 @@ TEST_P(WrongLayer, FailsInEveryDtype) {
         std::filesystem::remove(path);
         ASSERT_TRUE(recorded.ok()) << recorded.status().message();
         for (const DType dtype : {DType::f32, DType::bf16}) {
-            if (!built_for(dtype)) {
+            if (!built_for(dtype, Precision::exact, tests::test_device().type)) {
                 continue;
             }
             PlanOptions options;
+            options.device = tests::test_device();
             options.dtype = dtype;
             const Result<CaseReport> report = verify_case(*recorded, options);
             ASSERT_TRUE(report.ok()) << report.status().message();

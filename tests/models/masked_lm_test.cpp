@@ -1,3 +1,4 @@
+#include "tests/test_device.h"
 #include "tools/models/masked_lm.h"
 #include "tools/models/recorded_logits.h"
 
@@ -10,10 +11,11 @@
 namespace moa::tools {
 namespace {
 
-const std::string kModels = MOA_MODELS_DIR;
+const std::string kModels = std::getenv("MOA_TEST_MODELS") != nullptr ? std::getenv("MOA_TEST_MODELS") : MOA_MODELS_DIR;
 
 MaskedLm load(DType dtype, int threads = 0) {
     PlanOptions options;
+    options.device = tests::test_device();
     options.dtype = dtype;
     options.threads = threads;
     Result<MaskedLm> model = MaskedLm::load(kModels + "/masked_lm.safetensors", options);

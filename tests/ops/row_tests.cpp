@@ -1,10 +1,13 @@
 #include "tests/ops/row_tests.h"
 
+#include "workloads/gpu.h"
 #include "workloads/workload.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <limits>
 #include <memory>
 #include <new>
 #include <string>
@@ -24,7 +27,7 @@ constexpr Intent kTested[] = {Intent::smoke, Intent::regular, Intent::irregular,
 Result<Instance *> instance_of(const Workload &workload, const Case &wanted) {
     static Case cached;
     static std::unique_ptr<Instance> instance;
-    if (!instance || cached.op != wanted.op || cached.dtype != wanted.dtype || cached.shape != wanted.shape) {
+    if (!instance || cached.op != wanted.op || cached.dtype != wanted.dtype || cached.precision != wanted.precision || cached.shape != wanted.shape) {
         auto made = workload.make(wanted);
         if (!made) {
             return made.status();
@@ -33,6 +36,18 @@ Result<Instance *> instance_of(const Workload &workload, const Case &wanted) {
         cached = wanted;
     }
     return instance.get();
+}
+
+// The device whose rows for GPUs are tested.
+Device test_device() {
+    const char *name = std::getenv("MOA_TEST_DEVICE");
+    const std::string_view device = name != nullptr ? name : "cuda:0";
+    return {DeviceType::cuda, device.starts_with("cuda:") ? std::atoi(device.data() + 5) : 0};
+}
+
+Result<Choice> select_row(const Row &row, const Problem &problem, const DeviceDescription &device) {
+    const std::string name(row.name);
+    return select(problem, device, built_rows(), {&name, 1});
 }
 
 struct Free {
@@ -56,6 +71,10 @@ public:
     }
 
     void TestBody() override {
+        if (row_.device == DeviceType::cuda) {
+            on_gpu();
+            return;
+        }
         const DeviceDescription host = describe_host();
         if ((row_.required & ~host.features) != 0) {
             GTEST_SKIP() << host.name << " lacks a feature of the row's target " << row_.target;
@@ -80,6 +99,36 @@ public:
     }
 
 private:
+    void on_gpu() {
+        const Result<DeviceDescription> gpu = describe_device(test_device());
+        if (!gpu.ok()) {
+            GTEST_SKIP() << gpu.status().message();
+        }
+        const Result<Instance *> made = instance_of(workload_, case_);
+        ASSERT_TRUE(made) << made.status().message();
+        Instance &instance = **made;
+        const Result<Choice> choice = select_row(row_, instance.problem(), *gpu);
+        if (!choice.ok()) {
+            GTEST_SKIP() << choice.status().message();
+        }
+        const Status prepared = instance.prepare(row_);
+        ASSERT_TRUE(prepared) << prepared.message();
+        const Result<GpuInstance> copies = GpuInstance::make(test_device(), instance, row_);
+        ASSERT_TRUE(copies) << copies.status().message() << "\n  " << replay(case_, row_, 1);
+        std::vector<std::byte> bytes;
+        for (int run = 0; run < 3; run++) {
+            instance.poison();
+            const Status status = copies->run();
+            ASSERT_TRUE(status) << status.message() << "\n  " << replay(case_, row_, 1);
+            if (run == 0) {
+                const Report report = instance.compare();
+                ASSERT_TRUE(report.ok()) << report.describe() << "\n  " << replay(case_, row_, 1);
+                bytes = instance.output_bytes();
+            }
+            EXPECT_TRUE(instance.output_bytes() == bytes) << "other bits than the first run's\n  " << replay(case_, row_, 1);
+        }
+    }
+
     const Workload &workload_;
     Case case_;
     const Row &row_;
@@ -88,47 +137,57 @@ private:
 // What a row says of a case on a machine that has everything, so that only sizes count.
 bool accepts(const Row &row, const Problem &problem) {
     DeviceDescription everything = describe_host();
+    everything.device.type = row.device;
     everything.features = ~CpuFeatures{0};
-    const std::string name(row.name);
-    return select(problem, everything, built_rows(), {&name, 1}).ok();
+    everything.capability = everything.shared_bytes = std::numeric_limits<int>::max();
+    return select_row(row, problem, everything).ok();
 }
 
 // Every case of a dtype that some row was built for must be taken by one of them.
 class AcceptedTest : public testing::Test {
 public:
-    explicit AcceptedTest(Case orphan)
-        : case_(std::move(orphan)) {
+    AcceptedTest(Case orphan, DeviceType device)
+        : case_(std::move(orphan)), device_(device) {
     }
     void TestBody() override {
-        FAIL() << "no row of " << case_.op << " accepts " << case_.shape << " in "
+        FAIL() << "no row of " << case_.op << (device_ == DeviceType::cpu ? " for the cpu" : " for GPUs") << " accepts " << case_.shape << " in "
                << moa::name_of(case_.dtype);
     }
 
 private:
     Case case_;
+    DeviceType device_;
 };
 
-void register_case(const Workload &workload, const Case &tested, std::span<const Row> rows) {
-    const std::string suite = tested.op + "_" + std::string(moa::name_of(tested.dtype));
-    const Result<Instance *> made = instance_of(workload, tested);
-    const bool built = std::any_of(rows.begin(), rows.end(), [&](const Row &row) {
-        return row.op == tested.op && dtype_of(row) == tested.dtype;
-    });
-    bool taken = false;
-    for (const Row &row : rows) {
-        if (row.op == tested.op && dtype_of(row) == tested.dtype && made.ok() &&
-            accepts(row, (*made)->problem())) {
-            taken = true;
-            testing::RegisterTest(suite.c_str(), (tested.shape + "/" + std::string(row.name)).c_str(),
-                                  nullptr, nullptr, __FILE__, __LINE__,
-                                  [&workload, tested, &row]() -> testing::Test * {
-                                      return new RowTest(workload, tested, row);
-                                  });
+// Of one device: rows of the case's dtype and precision that accept its sizes.
+void register_case(const Workload &workload, const Case &tested, DeviceType device) {
+    std::vector<const Row *> rows;
+    for (const Row &row : built_rows()) {
+        if (row.op == tested.op && row.device == device && dtype_of(row) == tested.dtype && precision_of(row) == tested.precision) {
+            rows.push_back(&row);
         }
     }
-    if (built && !taken) {
-        testing::RegisterTest((suite + "_accepted").c_str(), tested.shape.c_str(), nullptr, nullptr, __FILE__,
-                              __LINE__, [tested]() -> testing::Test * { return new AcceptedTest(tested); });
+    if (rows.empty()) {
+        return;
+    }
+    const std::string dtype(tested.precision == Precision::tf32 ? "tf32" : moa::name_of(tested.dtype));
+    const std::string suite = tested.op + "_" + dtype + (device == DeviceType::cuda ? "_gpu" : "");
+    const Result<Instance *> made = instance_of(workload, tested);
+    bool taken = false;
+    for (const Row *row : rows) {
+        if (made.ok() && accepts(*row, (*made)->problem())) {
+            taken = true;
+            testing::RegisterTest(suite.c_str(), (tested.shape + "/" + std::string(row->name)).c_str(), nullptr, nullptr, __FILE__, __LINE__,
+                                  [&workload, tested, row]() -> testing::Test * { return new RowTest(workload, tested, *row); });
+        }
+    }
+    // Exact rows take what rows of tf32 do not. Heads wider than this are the cpu's.
+    constexpr int64_t kWidestHeadOnGpus = 256;
+    const int64_t *head_dim = made.ok() ? (*made)->problem().find("head_dim") : nullptr;
+    const bool too_wide = device == DeviceType::cuda && head_dim != nullptr && *head_dim > kWidestHeadOnGpus;
+    if (!taken && !too_wide && tested.precision == Precision::exact) {
+        testing::RegisterTest((suite + "_accepted").c_str(), tested.shape.c_str(), nullptr, nullptr, __FILE__, __LINE__,
+                              [tested, device]() -> testing::Test * { return new AcceptedTest(tested, device); });
     }
 }
 
@@ -142,9 +201,12 @@ void register_row_tests(std::string_view op) {
         for (const DType dtype : workload->dtypes()) {
             for (const Intent intent : kTested) {
                 for (const std::string &shape : workload->shapes(intent)) {
-                    register_case(*workload,
-                                  {.op = std::string(workload->name()), .dtype = dtype, .shape = shape},
-                                  built_rows());
+                    for (const DeviceType device : {DeviceType::cpu, DeviceType::cuda}) {
+                        register_case(*workload, {.op = std::string(workload->name()), .dtype = dtype, .shape = shape}, device);
+                    }
+                    if (dtype == DType::f32) {
+                        register_case(*workload, {.op = std::string(workload->name()), .precision = Precision::tf32, .shape = shape}, DeviceType::cuda);
+                    }
                 }
             }
         }

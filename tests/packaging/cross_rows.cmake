@@ -3,7 +3,7 @@ cmake_minimum_required(VERSION 3.28)
 include("${CMAKE_CURRENT_LIST_DIR}/sub_build.cmake")
 
 sub_build(moa_cross_rows
-    -DMOA_CROSS_TARGETS=arm64 -DMOA_CPU_TARGETS=x86 -DMOA_DTYPES=f32 -DMOA_HEAD_DIMS=64
+    -DMOA_CUDA_ARCHS= -DMOA_CROSS_TARGETS=arm64 -DMOA_CPU_TARGETS=x86 -DMOA_DTYPES=f32 -DMOA_HEAD_DIMS=64
     "-DMOA_ONLY_OPS=project\;attention" "-DMOA_GENERATORS=${GENERATORS}" -DMOA_BUILD_TOOLS=OFF)
 run(headers "${READELF}" -h "${WORK}/runtime/libmoa_cross_rows.a")
 string(REGEX MATCHALL "Machine:[^\n]*" machines "${headers}")

@@ -7,7 +7,7 @@ file(REMOVE_RECURSE "${WORK}_rows")
 file(COPY "${SOURCE}/tests/extra_rows/" DESTINATION "${WORK}_rows")
 sub_build(moa_tool
     "-DMOA_EXTRA_ROWS=${WORK}_rows/row_statistics.json" -DMOA_ONLY_OPS=row_statistics
-    -DMOA_CPU_TARGETS=x86 -DMOA_DTYPES=f32 -DMOA_CROSS_TARGETS=)
+    -DMOA_CPU_TARGETS=x86 -DMOA_DTYPES=f32 -DMOA_CUDA_ARCHS= -DMOA_CROSS_TARGETS=)
 run(listed "${WORK}/tools/moa" rows)
 expect("${listed}" "${row}.*row_statistics__cpu_x86_f32")
 run(selected "${WORK}/tools/moa" bench --op row_statistics)

@@ -68,8 +68,20 @@ std::string OutputReport::describe() const {
     return nan_mismatches > 0 ? result + text(", {} of them NaN or infinite on one side only", nan_mismatches) : result;
 }
 
-std::vector<double> tolerances(const HostTensor &want, bool bf16, const Roundings &r) {
-    constexpr double kRoundoff = 0x1p-8;
+double roundoff_of(DType dtype, Precision precision) {
+    switch (dtype) {
+    case DType::bf16:
+        return 0x1p-8;
+    case DType::f16:
+        return 0x1p-11;
+    case DType::f32:
+        return precision == Precision::tf32 ? 0x1p-10 : 0;
+    default:
+        return 0;
+    }
+}
+
+std::vector<double> tolerances(const HostTensor &want, double roundoff, const Roundings &r) {
     std::vector<double> result(want.size());
     const size_t row = want.shape().empty() || want.size() == 0 ? 1 : static_cast<size_t>(want.shape().back());
     const double roundings = r.values + r.scores * r.score_deviation * r.score_deviation;
@@ -79,10 +91,10 @@ std::vector<double> tolerances(const HostTensor &want, bool bf16, const Rounding
         for (size_t i = begin; i < begin + row; i++) {
             squares += want[i] * want[i];
         }
-        const double deviation = kRoundoff * std::sqrt(roundings / 3 * squares / static_cast<double>(row));
+        const double deviation = roundoff * std::sqrt(roundings / 3 * squares / static_cast<double>(row));
         for (size_t i = begin; i < begin + row; i++) {
             const double magnitude = std::fabs(want[i]);
-            result[i] = kF32Tolerance * std::max(1.0, magnitude) + (bf16 ? kRoundoff * magnitude + largest * deviation : 0);
+            result[i] = kF32Tolerance * std::max(1.0, magnitude) + (roundoff > 0 ? roundoff * magnitude + largest * deviation : 0);
         }
     }
     return result;

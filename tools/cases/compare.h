@@ -28,10 +28,10 @@ struct OutputReport {
 // Recorded cases in f32: absolute, and relative above 1.
 constexpr double kF32Tolerance = 1e-4;
 
-// Of every element of `want`. Besides kF32Tolerance, outputs that are stored in bf16 may differ by what rounding to it
-// does on the way.
+// Of every element of `want`. Besides kF32Tolerance, outputs that are stored in a narrow type may differ by what rounding
+// to it does on the way; so may f32 from products of tf32.
 //
-// Every number that is stored as bf16 has a relative error of at most u = 2^-8, evenly spread and independent of the
+// Every number that is stored so has a relative error of at most u (2^-8 for bf16), evenly spread and independent of the
 // others', so of deviation u / sqrt(3). A sum of n products grows with the root of n, and so do its terms' errors: rounding
 // all terms once moves it by u / sqrt(3) of its own root mean square, whatever n is (Higham & Mary, SIAM J. Sci. Comput. 41,
 // 2019). The sums themselves are f32, whose 2^-24 sqrt(n) counts for nothing beside u. So S roundings one after the other
@@ -40,7 +40,9 @@ constexpr double kF32Tolerance = 1e-4;
 // errors is sqrt(2 ln n) deviations. The last rounding, that of the output itself, is bounded by u of each element.
 //
 // Of the recorded cases, errors are 1.5 to 4.5 times smaller than this (tests/golden/wrong_layer_test.cpp: what it refuses).
-std::vector<double> tolerances(const HostTensor &want, bool bf16, const Roundings &roundings);
+std::vector<double> tolerances(const HostTensor &want, double roundoff, const Roundings &roundings);
+// u of what is stored in a dtype: 0 for f32, unless its products are of tf32.
+double roundoff_of(DType dtype, Precision precision);
 
 // got[order[i]] against want[i], or got[i] without an order.
 OutputReport compare_values(const CaseOutput &output, const HostTensor &got, const HostTensor &want, const std::vector<double> &tolerance);

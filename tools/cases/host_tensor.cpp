@@ -1,6 +1,7 @@
 #include "tools/cases/host_tensor.h"
 
 #include "runtime/bf16.h"
+#include "runtime/f16.h"
 
 #include <array>
 #include <cassert>
@@ -33,6 +34,11 @@ double load(DType dtype, const void *data) {
         uint16_t bits;
         std::memcpy(&bits, data, sizeof bits);
         return bf16_to_f32(bits);
+    }
+    case DType::f16: {
+        uint16_t bits;
+        std::memcpy(&bits, data, sizeof bits);
+        return f16_to_f32(bits);
     }
     case DType::f64:
         return element<double>(data);
@@ -77,6 +83,8 @@ void HostTensor::set(size_t index, double value) {
         return store<float>(to, value);
     case DType::bf16:
         return store<uint16_t>(to, f32_to_bf16(static_cast<float>(value)));
+    case DType::f16:
+        return store<uint16_t>(to, f32_to_f16(static_cast<float>(value)));
     case DType::f64:
         return store<double>(to, value);
     case DType::i32:

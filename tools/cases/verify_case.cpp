@@ -1,5 +1,6 @@
 #include "tools/cases/verify_case.h"
 
+#include "runtime/cuda/mirrors.h"
 #include "runtime/text.h"
 
 #include <algorithm>
@@ -12,9 +13,18 @@ namespace {
 
 constexpr double kNear = 1e-5;  // similarities in f32 may round to either side of each other
 
-bool stored_as_bf16(const Plan &plan, const std::string &name) {
-    const auto &arguments = plan.arguments();
-    return std::any_of(arguments.begin(), arguments.end(), [&](const Plan::Argument &a) { return a.name == name && a.dtype == DType::bf16; });
+// The dtype that the plan stores the argument in; f32 if it has none of that name.
+DType stored_as(const Plan &plan, const std::string &name) {
+    for (const Plan::Argument &argument : plan.arguments()) {
+        if (argument.name == name) {
+            return argument.dtype;
+        }
+    }
+    return DType::f32;
+}
+
+bool is_narrow(DType dtype) {
+    return dtype == DType::bf16 || dtype == DType::f16;
 }
 
 }  // namespace
@@ -37,12 +47,12 @@ Result<Outputs> run_case(const CaseLayer &layer, const Plan &plan, const Plan *r
         if (given == layer.inputs.end()) {
             return Status(Code::internal, text("the case gives no {}", argument.name));
         }
-        const bool rounded = rounded_as != nullptr && stored_as_bf16(*rounded_as, argument.name);
-        const HostTensor value = rounded ? given->second.converted(DType::bf16) : given->second;
+        const DType storage = rounded_as == nullptr ? DType::f32 : stored_as(*rounded_as, argument.name);
+        const HostTensor value = is_narrow(storage) ? given->second.converted(storage) : given->second;
         const auto made = memory.emplace(argument.name, value.converted(argument.dtype)).first;
         tensors.push_back({argument.name, made->second.view()});
     }
-    if (Status status = plan.run(tensors); !status) {
+    if (Status status = cuda::run_with_host_tensors(plan, tensors); !status) {
         return status;
     }
     return outputs;
@@ -54,7 +64,7 @@ namespace {
 class Verification {
 public:
     Verification(const CaseLayer &layer, const PlanOptions &options)
-        : layer_(layer), options_(options), bf16_(options.dtype == DType::bf16) {
+        : layer_(layer), options_(options), rounds_(roundoff_of(options.dtype, options.precision) > 0) {
     }
 
     Status run();
@@ -67,12 +77,12 @@ private:
 
     const CaseLayer &layer_;
     const PlanOptions &options_;
-    bool bf16_;
+    bool rounds_;              // on the way, more than f32 does
     Outputs got_;              // with recorded routes imposed below f32
     Outputs selected_;         // with the layer's own routes; below f32
     Outputs exact_, rounded_;  // in f32, of the inputs as they are and of the rounded ones; below f32
     std::set<std::string> rows_;
-    std::set<std::string> stored_;  // outputs in bf16
+    std::map<std::string, double> roundoffs_;  // of outputs that are rounded on the way
 };
 
 Status Verification::run() {
@@ -88,7 +98,7 @@ Status Verification::run() {
         outputs = *std::move(results);
         return plan;
     };
-    const Result<Plan> plan = execute(options_, bf16_, nullptr, got_);
+    const Result<Plan> plan = execute(options_, rounds_, nullptr, got_);
     if (!plan.ok()) {
         return plan.status();
     }
@@ -98,11 +108,12 @@ Status Verification::run() {
         }
     }
     for (const auto &[name, tensor] : got_) {
-        if (tensor.dtype() == DType::bf16) {
-            stored_.insert(name);
+        // Similarities and soft scores are f32 and exact in every precision.
+        if (is_narrow(tensor.dtype()) || (tensor.dtype() == DType::f32 && name == "out")) {
+            roundoffs_[name] = roundoff_of(tensor.dtype(), options_.precision);
         }
     }
-    if (!bf16_) {
+    if (!rounds_) {
         return {};
     }
     PlanOptions f32;
@@ -134,13 +145,14 @@ HostTensor Verification::wanted(const CaseOutput &output) const {
 
 OutputReport Verification::compare(const CaseOutput &output) const {
     const HostTensor want = wanted(output);
-    return compare_values(output, got_.find(output.argument)->second, want, tolerances(want, stored_.contains(output.argument), layer_.roundings));
+    const auto roundoff = roundoffs_.find(output.argument);
+    return compare_values(output, got_.find(output.argument)->second, want, tolerances(want, roundoff == roundoffs_.end() ? 0 : roundoff->second, layer_.roundings));
 }
 
 OutputReport Verification::compare_route(const CaseOutput &output) const {
     const Selection &selection = *output.selection;
     const HostTensor *mask = selection.mask.empty() ? nullptr : &layer_.inputs.find(selection.mask)->second;
-    if (!bf16_) {
+    if (!rounds_) {
         return compare_selection(output, got_.find(output.argument)->second, *output.want, *selection.recorded, mask, kNear);
     }
     const HostTensor &similarities = selected_.find(selection.similarities)->second;
@@ -194,7 +206,7 @@ Result<CaseReport> verify_case(const RecordedCase &recorded, const PlanOptions &
     if (Status status = check_shapes(*layer, recorded); !status) {
         return status;
     }
-    if (options.dtype == DType::bf16 && layer->routes_missing) {
+    if (roundoff_of(options.dtype, options.precision) > 0 && layer->routes_missing) {
         return unsupported({Code::unsupported, "its routes were not recorded, and below f32 rounding moves them"});
     }
     if (std::none_of(layer->outputs.begin(), layer->outputs.end(), [](const CaseOutput &o) { return o.want.has_value(); })) {
@@ -208,6 +220,7 @@ Result<CaseReport> verify_case(const RecordedCase &recorded, const PlanOptions &
     case Code::unsupported:
         return unsupported(status);
     case Code::internal:
+    case Code::device_error:
     case Code::out_of_memory:  // the layer's failure, not the case's
         return without_outputs(Verdict::fail, status);
     default:

@@ -1,6 +1,8 @@
 #include "tools/models/masked_lm.h"
 
 #include "runtime/bf16.h"
+#include "runtime/cuda/mirrors.h"
+#include "runtime/f16.h"
 #include "runtime/text.h"
 
 #include <algorithm>
@@ -32,13 +34,19 @@ public:
         for (size_t i = 0; i < values.size(); i++) {
             if (dtype_ == DType::bf16) {
                 reinterpret_cast<uint16_t *>(bytes_.data())[i] = f32_to_bf16(values[i]);
+            } else if (dtype_ == DType::f16) {
+                reinterpret_cast<uint16_t *>(bytes_.data())[i] = f32_to_f16(values[i]);
             } else {
                 reinterpret_cast<float *>(bytes_.data())[i] = values[i];
             }
         }
     }
     float operator[](size_t i) const {
-        return dtype_ == DType::bf16 ? bf16_to_f32(reinterpret_cast<const uint16_t *>(bytes_.data())[i]) : reinterpret_cast<const float *>(bytes_.data())[i];
+        if (dtype_ == DType::f32) {
+            return reinterpret_cast<const float *>(bytes_.data())[i];
+        }
+        const uint16_t bits = reinterpret_cast<const uint16_t *>(bytes_.data())[i];
+        return dtype_ == DType::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
     }
     TensorView view(std::initializer_list<int64_t> shape) {
         return {bytes_.data(), dtype_, shape};
@@ -229,11 +237,11 @@ Result<std::vector<float>> MaskedLm::logits(std::span<const int32_t> tokens, int
             arguments.push_back({"query_indices", TensorView(queries.data(), DType::i64, {batch, num_experts_, routed_queries_})});
             arguments.push_back({"key_value_indices", TensorView(keys.data(), DType::i64, {batch, num_experts_, routed_key_values_})});
         }
-        Status status = plans.attention[layer].run(arguments);
+        Status status = cuda::run_with_host_tensors(plans.attention[layer], arguments);
         if (status) {
             add();
             in.load(x);
-            status = plans.feed_forward[layer].run(std::vector<NamedTensor>{{"x", rows}, {"out", result}});
+            status = cuda::run_with_host_tensors(plans.feed_forward[layer], std::vector<NamedTensor>{{"x", rows}, {"out", result}});
         }
         if (!status) {
             return status;
@@ -247,7 +255,7 @@ Result<std::vector<float>> MaskedLm::logits(std::span<const int32_t> tokens, int
     }
     in.load(x);
     Stored scores(options_.dtype, tokens.size() * static_cast<size_t>(num_tokens_));
-    if (Status status = plans.to_logits[0].run(std::vector<NamedTensor>{{"x", rows}, {"out", scores.view({batch, length, num_tokens_})}}); !status) {
+    if (Status status = cuda::run_with_host_tensors(plans.to_logits[0], std::vector<NamedTensor>{{"x", rows}, {"out", scores.view({batch, length, num_tokens_})}}); !status) {
         return status;
     }
     std::vector<float> logits(tokens.size() * static_cast<size_t>(num_tokens_));

@@ -1,0 +1,134 @@
+#include "tests/cuda/fake_driver.h"
+
+#include "moa/cuda.h"
+#include "runtime/plan_builder.h"
+
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+// With the driver of fake_driver.cpp in the place of NVIDIA's: what goes wrong must come back as a Status that says what is
+// there and what is needed, and leave the process usable.
+namespace moa {
+namespace {
+
+constexpr Device kGpu{DeviceType::cuda, 0};
+
+tests::FakeDriver *fake() {
+    void *library = dlopen("libcuda.so.1", RTLD_NOW);
+    auto *get = library == nullptr ? nullptr : reinterpret_cast<tests::FakeDriver *(*)()>(dlsym(library, "moa_fake_driver"));
+    return get == nullptr ? nullptr : get();
+}
+
+// A plan of one step. Which row is taken decides which module is loaded: `narrow` tells two apart.
+Result<Plan> indices_plan(bool narrow) {
+    PlanOptions options;
+    options.device = kGpu;
+    PlanBuilder builder(options);
+    const Handle in = builder.input("in", narrow ? DType::i64 : DType::i32, {1, 2, 30});
+    const Handle out = builder.output("out", narrow ? DType::i32 : DType::i64, {1, 2, 30});
+    builder.step("copy", [=](const Frame &f) { return ops::CopyIndices{f[in], f[out], 100}; });
+    return builder.finish();
+}
+
+bool says(const Status &status, std::string_view part) {
+    return status.message().find(part) != std::string::npos;
+}
+
+class FakeDriver : public testing::Test {
+protected:
+    void SetUp() override {
+        if (fake() == nullptr) {
+            GTEST_SKIP() << "libcuda.so.1 is another driver";
+        }
+        *fake() = {.allocated = fake()->allocated};
+    }
+};
+
+TEST_F(FakeDriver, DevicesAreDescribed) {
+    const Result<DeviceDescription> gpu = describe_device(kGpu);
+    ASSERT_TRUE(gpu.ok()) << gpu.status().message();
+    EXPECT_EQ(gpu->name, "Fake GPU");
+    EXPECT_EQ(gpu->capability, 90);
+    EXPECT_EQ(gpu->shared_bytes, 227 * 1024);
+    const Status absent = describe_device({DeviceType::cuda, 3}).status();
+    EXPECT_EQ(absent.code(), Code::not_found);
+    EXPECT_TRUE(says(absent, "cuda:3") && says(absent, "1 device")) << absent.message();
+    fake()->capability = 75;
+    const Status old = describe_device(kGpu).status();
+    EXPECT_EQ(old.code(), Code::unsupported);
+    EXPECT_TRUE(says(old, "7.5") && says(old, "8.0") && says(old, "Fake GPU")) << old.message();
+    EXPECT_EQ(indices_plan(false).status().code(), Code::unsupported);
+}
+
+// First, since modules are loaded once a process.
+TEST_F(FakeDriver, ADriverTooOldForThePtxIsNamed) {
+    fake()->load_error = 222;
+    const Status status = indices_plan(false).status();
+    EXPECT_EQ(status.code(), Code::unsupported);
+    EXPECT_TRUE(says(status, "CUDA 12.2") && says(status, "PTX 7.0") && says(status, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION")) << status.message();
+    fake()->load_error = 0;
+    EXPECT_TRUE(indices_plan(false).ok());
+}
+
+TEST_F(FakeDriver, RunsAllocateNothingAndWaitForNothing) {
+    const Result<Plan> plan = indices_plan(false);
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    const Result<cuda::DeviceBuffer> in = cuda::DeviceBuffer::allocate(kGpu, 240), out = cuda::DeviceBuffer::allocate(kGpu, 480);
+    const Result<cuda::DeviceBuffer> workspace = cuda::DeviceBuffer::allocate(kGpu, plan->workspace_bytes());
+    ASSERT_TRUE(in.ok() && out.ok() && workspace.ok());
+    const NamedTensor tensors[] = {{"in", {in->data(), DType::i32, {1, 2, 30}, kGpu}}, {"out", {out->data(), DType::i64, {1, 2, 30}, kGpu}}};
+    const tests::FakeDriver before = *fake();
+    ASSERT_TRUE(plan->run(tensors, workspace->bytes()).ok());
+    EXPECT_EQ(fake()->launches, before.launches + 1);
+    EXPECT_EQ(fake()->allocated, before.allocated);
+    EXPECT_EQ(fake()->modules, before.modules);
+    EXPECT_EQ(fake()->synchronisations, before.synchronisations);
+
+    fake()->launch_error = 719;
+    const Status failed = plan->run(tensors, workspace->bytes());
+    EXPECT_EQ(failed.code(), Code::device_error) << failed.message();
+    EXPECT_TRUE(says(failed, "copy: ") && says(failed, "launching") && says(failed, "CUDA_ERROR_OF_THE_FAKE")) << failed.message();
+    fake()->launch_error = 2;
+    EXPECT_EQ(plan->run(tensors, workspace->bytes()).code(), Code::out_of_memory);
+    fake()->launch_error = 0;
+    EXPECT_TRUE(plan->run(tensors, workspace->bytes()).ok());
+}
+
+TEST_F(FakeDriver, MemoryRunsOutAndIsGivenBack) {
+    const int before = fake()->allocated;
+    {
+        const Result<cuda::DeviceBuffer> buffer = cuda::DeviceBuffer::allocate(kGpu, 1000);
+        ASSERT_TRUE(buffer.ok());
+        EXPECT_EQ(fake()->allocated, before + 1);
+        fake()->memory_error = 2;
+        const Status status = cuda::DeviceBuffer::allocate(kGpu, 1000).status();
+        EXPECT_EQ(status.code(), Code::out_of_memory);
+        EXPECT_TRUE(says(status, "1000 bytes on cuda:0") && says(status, "Fake GPU")) << status.message();
+    }
+    EXPECT_EQ(fake()->allocated, before);
+}
+
+TEST_F(FakeDriver, RowsThatNeedMoreSharedMemoryArePassedOver) {
+    for (const Row &row : built_rows()) {
+        if (row.device == DeviceType::cuda && row.shared_bytes > 99 * 1024) {
+            fake()->shared_bytes = 99 * 1024;
+            const Result<DeviceDescription> small = describe_device(kGpu);
+            ASSERT_TRUE(small.ok());
+            EXPECT_LT(small->shared_bytes, row.shared_bytes);
+        }
+    }
+}
+
+TEST(NoDevice, IsSaid) {
+    const char *kind = std::getenv("MOA_FAKE_DRIVER");
+    if (fake() == nullptr || kind == nullptr) {
+        GTEST_SKIP() << "needs the fake driver without a device";
+    }
+    EXPECT_EQ(cuda::device_count(), 0);
+    const Status status = indices_plan(false).status();
+    EXPECT_EQ(status.code(), Code::unsupported);
+    EXPECT_TRUE(says(status, "cuda:0") && says(status, "cuInit")) << status.message();
+}
+
+}  // namespace
+}  // namespace moa
