@@ -156,46 +156,90 @@ Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> work
 
 namespace {
 
-Status run_steps(const PlanImpl &plan, const Frame &frame, const Plan::Observer &observer) {
-    for (size_t step = 0; step < plan.actions.size(); step++) {
-        if (Status status = plan.actions[step](frame); !status) {
-            return {status.code(), text("{}: {}", plan.steps[step].name, status.message())};
-        }
-        if (observer) {
-            observer(step);
-        }
-    }
-    return {};
-}
+using Bound = std::array<TensorView, kMaxArguments>;
 
-}  // namespace
-
-Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> workspace, const Observer &observer, void *stream) const {
-    const PlanImpl &plan = *impl_;
-    std::array<TensorView, kMaxArguments> bound{};
+Status check_run(const PlanImpl &plan, std::span<const NamedTensor> tensors, std::span<std::byte> workspace, Bound &bound) {
     if (plan.arguments.size() > kMaxArguments) {
         return {Code::internal, "a plan with too many arguments"};
     }
     if (Status status = bind(plan, tensors, bound); !status) {
         return status;
     }
-    if (workspace.size() < workspace_bytes()) {
-        return invalid("the workspace has {} bytes, the plan needs {}", workspace.size(), workspace_bytes());
+    const size_t wanted = plan.temporary_bytes + plan.scratch_bytes;
+    if (workspace.size() < wanted) {
+        return invalid("the workspace has {} bytes, the plan needs {}", workspace.size(), wanted);
     }
-    if (reinterpret_cast<uintptr_t>(workspace.data()) % kWorkspaceAlignment != 0) {
-        return invalid("the workspace is not aligned to {} bytes", kWorkspaceAlignment);
+    if (reinterpret_cast<uintptr_t>(workspace.data()) % Plan::kWorkspaceAlignment != 0) {
+        return invalid("the workspace is not aligned to {} bytes", Plan::kWorkspaceAlignment);
     }
-    const std::span<std::byte> scratch = workspace.subspan(plan.temporary_bytes, plan.scratch_bytes);
+    return {};
+}
+
+// All steps in order, between calls of begin(step) and end(step).
+template<class Begin, class End>
+Status run_steps(const PlanImpl &plan, const Frame &frame, Begin begin, End end) {
+    for (size_t step = 0; step < plan.actions.size(); step++) {
+        Status status = begin(step);
+        status = status.ok() ? plan.actions[step](frame) : status;
+        if (!status.ok()) {
+            return {status.code(), text("{}: {}", plan.steps[step].name, status.message())};
+        }
+        if (status = end(step); !status.ok()) {
+            return status;
+        }
+    }
+    return {};
+}
+
+std::span<std::byte> scratch_of(const PlanImpl &plan, size_t step, std::span<std::byte> workspace) {
+    return workspace.subspan(plan.temporary_bytes + plan.uses[step].scratch_offset, plan.uses[step].scratch_bytes);
+}
+
+}  // namespace
+
+Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> workspace, const Observer &observer, void *stream) const {
+    const PlanImpl &plan = *impl_;
+    Bound bound{};
+    if (Status status = check_run(plan, tensors, workspace, bound); !status) {
+        return status;
+    }
+    const auto end = [&](size_t step) {
+        if (observer) {
+            observer(step);
+        }
+        return Status();
+    };
     if (plan.context == nullptr) {
-        Run run(plan.threads, scratch);
-        return run_steps(plan, Frame(plan, &run, workspace.data(), bound.data(), nullptr), observer);
+        Run run(plan.threads, workspace.subspan(plan.temporary_bytes, plan.scratch_bytes));
+        return run_steps(
+            plan, Frame(plan, &run, workspace.data(), bound.data(), nullptr), [](size_t) { return Status(); }, end);
     }
     const cuda::Current current(*plan.context);
     if (!current.status().ok()) {
         return current.status();
     }
-    Run run(*plan.context, stream, scratch);
-    return run_steps(plan, Frame(plan, &run, workspace.data(), bound.data(), nullptr), observer);
+    Run run(*plan.context, stream, {});
+    const auto begin = [&](size_t step) {
+        run.move_to(stream, scratch_of(plan, step, workspace));
+        return Status();
+    };
+    return run_steps(plan, Frame(plan, &run, workspace.data(), bound.data(), nullptr), begin, end);
+}
+
+Status run_on_streams(const PlanImpl &plan, std::span<const NamedTensor> tensors, std::span<std::byte> workspace, StepStreams &streams) {
+    Bound bound{};
+    if (Status status = check_run(plan, tensors, workspace, bound); !status) {
+        return status;
+    }
+    Run run(*plan.context, nullptr, {});
+    const auto begin = [&](size_t step) {
+        const Result<void *> stream = streams.begin(step);
+        if (stream.ok()) {
+            run.move_to(*stream, scratch_of(plan, step, workspace));
+        }
+        return stream.status();
+    };
+    return run_steps(plan, Frame(plan, &run, workspace.data(), bound.data(), nullptr), begin, [&](size_t step) { return streams.end(step); });
 }
 
 namespace {

@@ -71,10 +71,17 @@ struct PlanImpl {
         int first_use = -1, last_use = -1;  // steps; temporaries
     };
     using Action = std::function<Status(const Frame &)>;
+    // What a step works on, for whoever runs steps side by side.
+    struct Use {
+        std::vector<int> tensors;                      // owners of memory
+        size_t scratch_offset = 0, scratch_bytes = 0;  // on a GPU: its own part of the scratch
+        std::vector<int> after;                        // on a GPU: earlier steps that must have ended, but for those that these wait for
+    };
 
     std::vector<Plan::Argument> arguments;
     std::vector<Tensor> tensors;
     std::vector<Action> actions;
+    std::vector<Use> uses;  // by step
     std::vector<Plan::Step> steps;
     std::vector<std::shared_ptr<const void>> kept;  // weights and constants
     Device device;
@@ -83,6 +90,17 @@ struct PlanImpl {
     size_t temporary_bytes = 0;
     size_t scratch_bytes = 0;  // of all threads
 };
+
+// Decides where the steps of a run on a GPU go.
+class StepStreams {
+public:
+    virtual ~StepStreams() = default;
+    virtual Result<void *> begin(size_t step) = 0;  // the step's stream
+    virtual Status end(size_t step) = 0;
+};
+
+// Plan::run with streams of one's own choice; plans of GPUs only.
+Status run_on_streams(const PlanImpl &plan, std::span<const NamedTensor> tensors, std::span<std::byte> workspace, StepStreams &streams);
 
 // Strings operations together to a plan. The first failure sticks and comes back from finish().
 class PlanBuilder {
@@ -155,6 +173,8 @@ private:
     void open_gpu();
     void add(const std::vector<int> &touched, PlanImpl::Action action);
     void add_scratch(size_t bytes_per_thread);
+    void place_scratch();
+    void order_steps();
     // Finds out what a row's launch with arguments of these shapes takes. On a GPU by a rehearsal, which loads it, too.
     template<class Arguments>
     void prepare(const Row &row, const Arguments &arguments) {
@@ -172,6 +192,7 @@ private:
     DeviceDescription device_;
     std::shared_ptr<PlanImpl> plan_;
     size_t scratch_per_thread_ = 0;
+    size_t scratch_of_step_ = 0;  // on a GPU: of the next step
     Status status_;
 };
 

@@ -77,6 +77,14 @@ public:
     void *stream() const {
         return gpu_.stream;
     }
+    // Where the next launches go, and what their scratch is.
+    void move_to(void *stream, std::span<std::byte> scratch) {
+        gpu_.stream = stream;
+        gpu_.scratch = scratch.data();
+        gpu_.scratch_bytes = scratch.size();
+        gpu_.used = 0;
+        gpu_.blocks = 0;
+    }
     // Of an argument, on the GPU.
     std::byte *place_of(const void *memory) const;
     bool rehearses() const {

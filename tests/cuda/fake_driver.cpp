@@ -159,6 +159,9 @@ MOA_EXPORTED int cuEventDestroy_v2(void *) {
 MOA_EXPORTED int cuEventRecord(void *, void *) {
     return 0;
 }
+MOA_EXPORTED int cuStreamWaitEvent(void *, void *, unsigned) {
+    return 0;
+}
 MOA_EXPORTED int cuEventSynchronize(void *) {
     return 0;
 }
