@@ -14,6 +14,20 @@ inline Halide::Expr warp_ballot(const Halide::Expr &condition) {
     return reinterpret<uint32_t>(bits);
 }
 
+// The value of x, 32 bits, in lane `lane ^ distance` of the warp. All 32 lanes must get there, as above.
+inline Halide::Expr warp_exchange(const Halide::Expr &x, int distance) {
+    using namespace Halide;
+    const char *name = x.type().is_float() ? "llvm.nvvm.shfl.sync.bfly.f32" : "llvm.nvvm.shfl.sync.bfly.i32";
+    return Internal::Call::make(x.type(), name, {Expr(-1), x, Expr(distance), Expr(31)}, Internal::Call::Extern);
+}
+
+// The value of x in the lane `distance` lower; the lane's own where there is none.
+inline Halide::Expr warp_shift_up(const Halide::Expr &x, int distance) {
+    using namespace Halide;
+    const char *name = x.type().is_float() ? "llvm.nvvm.shfl.sync.up.f32" : "llvm.nvvm.shfl.sync.up.i32";
+    return Internal::Call::make(x.type(), name, {Expr(-1), x, Expr(distance), Expr(0)}, Internal::Call::Extern);
+}
+
 // 2^x by the special function unit: 2 ulp, 0 for results below 2^-126, exactly 1 at 0.
 inline Halide::Expr exp2_approximate(const Halide::Expr &x) {
     using namespace Halide;

@@ -164,6 +164,30 @@ Status run(Run &run, const Row &row, const RouteSlots &given) {
     return run.launch(row, {a.indices, a.mask, a.y, i(a.soft), a.source_div, a.scores, a.valid, a.slots, a.rows});
 }
 
+Status run(Run &run, const Row &row, const SelectSlots &given) {
+    SelectSlots a = given;
+    const int64_t k = a.indices.extent(0), n = a.scores.extent(0), r = a.scores.extent(1), b = a.scores.extent(2);
+    const int64_t sources = (b + std::max(a.source_div, 1) - 1) / std::max(a.source_div, 1);
+    const Check check = Check(row, problem(given))
+                            .rank("scores", a.scores, 3)
+                            .input("mask", a.mask, {n, b})
+                            .extents("indices", a.indices, {k, r, b})
+                            .extents("routing_scores", a.routing_scores, {k, r, b})
+                            .extents("valid", a.valid, {k, r, b})
+                            .extents("slots", a.slots, {n, r, b})
+                            .extents("rows", a.rows, {k, r, b})
+                            .that(a.source_div > 0, "source_div is {}", a.source_div)
+                            .that(k <= n, "{} slots of {} positions", k, n)
+                            .that(n * sources <= INT32_MAX, "{} positions in {} sources are more than 2^31", n, sources);
+    if (!check.status().ok() || nothing(a.slots)) {
+        return check.status();
+    }
+    if (k == 0) {
+        return fill_slots(run, a.slots);
+    }
+    return run.launch(row, {a.scores, a.mask, static_cast<int32_t>(k), a.source_div, a.indices, a.routing_scores, a.valid, a.slots, a.rows});
+}
+
 Status run(Run &run, const Row &row, const CopyIndices &a) {
     const int64_t k = a.in.extent(0), r = a.in.extent(1), b = a.in.extent(2);
     const Check check = Check(row, problem(a)).rank("in", a.in, 3).extents("out", a.out, {k, r, b}).that(a.limit > 0, "there are {} positions", a.limit);

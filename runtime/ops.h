@@ -78,6 +78,19 @@ struct RouteSlots {
 };
 Status run(Run &run, const Row &row, const RouteSlots &a);
 
+// SelectTokens of all positions in their order, and RouteSlots of the result with scores of 1.
+struct SelectSlots {
+    View scores;  // n r b, f32
+    View mask;    // n b, u8
+    int32_t source_div = 1;
+    View indices;         // k r b, i32
+    View routing_scores;  // k r b, f32
+    View valid;           // k r b, u8
+    View slots;           // n r b, i32
+    View rows;            // k r b, i32
+};
+Status run(Run &run, const Row &row, const SelectSlots &a);
+
 // Between the API's 64-bit indices and the kernels'. To 32 bits, what is out of [0, limit) becomes the nearest index in it.
 struct CopyIndices {
     View in, out;  // k r b; i32 to i64, or i64 to i32
@@ -133,7 +146,8 @@ struct LocalAttention {
     int32_t window = 1, look_backward = 1, look_forward = 1;
     bool causal = false, exact = false, shared_qk = false, normalize_q = false, normalize_k = false;
     bool has_bias = false, has_gate = false, has_mask = false;
-    View out;  // d n h b
+    bool turned = false;  // q_cos is the same positive number everywhere, k_cos 1, q_sin and k_sin 0
+    View out;             // d n h b
 };
 Status run(Run &run, const Row &row, const LocalAttention &a);
 
@@ -173,10 +187,11 @@ Problem problem(const CoordinateDescentStep &a);
 Problem problem(const CoordinateDescentFinish &a);
 Problem problem(const SelectTokens &a, bool rank_order);
 Problem problem(const RouteSlots &a);
+Problem problem(const SelectSlots &a);
 Problem problem(const CopyIndices &a);     // selected, narrow
 Problem problem(const Project &a);         // rows, dim_in, dim_out, head_dim, heads, plain, rotary, aligned
 Problem problem(const Attention &a);       // queries, keys, head_dim, heads, aligned
-Problem problem(const LocalAttention &a);  // positions, window, slots, head_dim, heads, plain, aligned
+Problem problem(const LocalAttention &a);  // positions, window, slots, head_dim, ragged (no whole warps), heads, plain, exact, masked, turned, aligned
 Problem problem(const Combine &a);
 Problem problem(const RotaryTable &a);
 
@@ -189,6 +204,7 @@ size_t scratch_bytes(const Row &row, const CoordinateDescentStep &a);
 size_t scratch_bytes(const Row &row, const CoordinateDescentFinish &a);
 size_t scratch_bytes(const Row &row, const SelectTokens &a);
 size_t scratch_bytes(const Row &row, const RouteSlots &a);
+size_t scratch_bytes(const Row &row, const SelectSlots &a);
 size_t scratch_bytes(const Row &row, const CopyIndices &a);
 size_t scratch_bytes(const Row &row, const Project &a);
 size_t scratch_bytes(const Row &row, const Attention &a);

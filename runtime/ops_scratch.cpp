@@ -54,6 +54,9 @@ size_t scratch_bytes(const Row &row, const SelectTokens &a) {
 size_t scratch_bytes(const Row & /*row*/, const RouteSlots & /*a*/) {
     return 0;
 }
+size_t scratch_bytes(const Row & /*row*/, const SelectSlots & /*a*/) {
+    return 0;
+}
 size_t scratch_bytes(const Row & /*row*/, const CopyIndices & /*a*/) {
     return 0;
 }

@@ -156,10 +156,10 @@ Handle PlanBuilder::reshape(Handle temporary, std::vector<int64_t> shape) {
     return Handle{static_cast<int>(plan_->tensors.size()) - 1};
 }
 
-Handle PlanBuilder::insert(Handle temporary, int axis) {
+Handle PlanBuilder::insert(Handle temporary, int axis, int64_t extent) {
     PlanImpl::Tensor tensor = plan_->tensors[temporary.index];
     tensor.same_as = tensor.same_as >= 0 ? tensor.same_as : temporary.index;
-    tensor.view = tensor.view.insert(axis, {1, 0});
+    tensor.view = tensor.view.insert(axis, {extent, 0});
     tensor.bytes = 0;
     plan_->tensors.push_back(tensor);
     return Handle{static_cast<int>(plan_->tensors.size()) - 1};

@@ -112,8 +112,8 @@ public:
     Handle output(std::string name, DType dtype, std::vector<int64_t> shape, bool optional = false);
     Handle temporary(DType dtype, std::vector<int64_t> shape);
     Handle reshape(Handle temporary, std::vector<int64_t> shape);
-    // The same memory with an axis of extent 1, at a place counted from the innermost.
-    Handle insert(Handle temporary, int axis);
+    // The same memory with an axis, at a place counted from the innermost, along which all are the same.
+    Handle insert(Handle temporary, int axis, int64_t extent = 1);
     // Part of a temporary: [begin, begin + extent) of an axis, counted from the innermost.
     Handle crop(Handle temporary, int axis, int64_t begin, int64_t extent);
     Handle constant(std::shared_ptr<const std::vector<float>> values, std::vector<int64_t> shape);
@@ -125,6 +125,9 @@ public:
     }
     DType dtype() const {
         return options_.dtype;
+    }
+    Precision precision() const {
+        return options_.precision;
     }
     bool on_gpu() const {
         return plan_->context != nullptr;
@@ -154,6 +157,16 @@ public:
             prepare(*row, make(dry_frame(nullptr)));
             add(touched, [make = std::move(make), row, output](const Frame &f) { return f.bound(output) ? ops::run(f.run(), *row, make(f)) : Status(); });
         }
+    }
+    // Whether the device has a row for an operation with these arguments.
+    template<class Make>
+    bool has_row(Make make) const {
+        if (!ok()) {
+            return false;
+        }
+        Problem problem = ops::problem(make(dry_frame(nullptr)));
+        problem.precision = options_.precision;
+        return select(problem, device_, built_rows(), options_.rows).ok();
     }
     // A product: weights, column sums and bias of experts [first, first + count) are filled in. count 0: all.
     void project(std::string name, std::shared_ptr<const PreparedLinear> linear, std::function<ops::Project(const Frame &)> make,

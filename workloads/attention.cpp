@@ -138,7 +138,7 @@ void Attention::one_query(const Operands &from, int64_t i, int64_t h, int64_t e,
     for (int64_t c = 0; c < d; c++) {
         const double value = mixed[c] / sum;
         out.value(c, i, h, e, b) = value;
-        out.bound(c, i, h, e, b) = relative * magnitude[c] / sum + roundoff(dtype()) * std::fabs(value) + kSmallestWeight;
+        out.bound(c, i, h, e, b) = relative * magnitude[c] / sum + rounding_of(dtype(), value) + kSmallestWeight;
         if (uniform && std::any_of(q, q + d, [](double x) { return std::isnan(x); })) {
             out.bound(c, i, h, e, b) = kInfinity;
         }

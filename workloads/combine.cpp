@@ -112,7 +112,7 @@ std::vector<Expected> Combine::reference() const {
                 value = mask(i, b) == 0 ? 0 : value;
                 out.value(channel, i, b) = value;
                 out.bound(channel, i, b) =
-                    mask(i, b) == 0 ? 0 : bound + roundoff(dtype()) * std::fabs(value) * 1.01;
+                    mask(i, b) == 0 ? 0 : bound + rounding_of(dtype(), value) * 1.01;
             }
         }
     }

@@ -9,6 +9,7 @@
     X(coordinate_descent_finish) \
     X(select_tokens)             \
     X(route_slots)               \
+    X(select_slots)              \
     X(copy_indices)              \
     X(project)                   \
     X(attention)                 \

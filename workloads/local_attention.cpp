@@ -26,11 +26,15 @@ LocalAttention::LocalAttention(const Shape &shape, DType dtype, uint64_t seed)
     a.has_bias = shape.has("bias");
     a.has_gate = shape.has("gate");
     a.has_mask = shape.has("mask");
+    a.turned = shape.has("turned");
     if (a.causal && a.look_forward > 0) {
         throw ShapeError("causal windows cannot look forward");
     }
     if (shape.has("rotary") && d % 2 != 0) {
         throw ShapeError("rotary needs an even d");
+    }
+    if (a.turned && (shape.has("rotary") || shape.has("xpos") || a.normalize_q)) {
+        throw ShapeError("turned queries and keys have no rotary positions, powers or gains in their tables");
     }
     const Array mask = mask_array(random(), {n, b}, static_cast<Mask>(shape("mask")));
     Array q = normal_array(random(), {d, n, h, b}), k = normal_array(random(), q.extents),
@@ -115,6 +119,7 @@ const Workload &local_attention_workload() {
          {"knorm", 0, 0, 1, "normalised keys with a gain"},
          {"rotary", 0, 0, 1, "rotary positions"},
          {"xpos", 0, 0, 1, "xpos scaling"},
+         {"turned", 0, 0, 1, "queries and keys that are turned already"},
          {"bias", 0, 0, 1, "bias of the scores"},
          {"gate", 0, 0, 1, "gates"},
          {"mask", 0, 0, 5, kMaskMeaning},
@@ -154,6 +159,17 @@ const Workload &local_attention_workload() {
                        "n40_w64_d64_fwd_rotary",
                        "n67_w4_d7_fwd_mask1_gate",
                        "n40_w8_d64_fwd_qnorm_rotary_xpos_h2",
+                       "n256_w128_d64_h2_fwd_exact_turned",
+                       "n300_w128_d64_b2_fwd_exact_turned_swap",
+                       "n257_w64_d64_h3_causal_exact_turned",
+                       "n200_w64_d32_back2_causal_exact_turned",
+                       "n511_w128_d128_back2_fwd_exact_turned",
+                       "n100_w64_d128_back0_fwd2_exact_turned",
+                       "n1_w128_d64_fwd_exact_turned",
+                       "n130_w128_d32_back0_exact_turned",
+                       "n200_w128_d64_fwd_exact_turned_pad8",
+                       "n200_w128_d64_fwd_exact_turned_pad3_shift1",
+                       "n200_w96_d64_fwd_turned_mask1",
                        "n0_w4_d8",
                        "n4_w4_d8_b0"},
          .options = {{"n37_w8_h2"},
@@ -164,7 +180,7 @@ const Workload &local_attention_workload() {
                      {"", "bias"},
                      {"", "gate"},
                      {"", "mask1_nan", "mask5"}},
-         .perf = {"n4096_w128_d64_h8_fwd_exact_rotary", "n4096_w128_d64_h8_causal_exact_rotary_b2",
+         .perf = {"n4096_w128_d64_h8_b4_fwd_exact_turned", "n4096_w128_d64_h8_fwd_exact_rotary", "n4096_w128_d64_h8_causal_exact_rotary_b2",
                   "n4096_w64_d64_h8_fwd_exact_rotary_mask1"}},
         [](const Shape &shape, DType dtype, uint64_t seed) -> std::unique_ptr<Instance> {
             return std::make_unique<LocalAttention>(shape, dtype, seed);

@@ -111,7 +111,7 @@ void LocalAttention::mix(const Operands &from, const std::vector<double> &logits
         const double value = mixed[c] / sum * gate;
         out.value(c, i, h, b) = value;
         out.bound(c, i, h, b) =
-            (relative + 8 * kRoundoff) * magnitude[c] / sum * gate + roundoff(dtype()) * std::fabs(value);
+            (relative + 8 * kRoundoff) * magnitude[c] / sum * gate + rounding_of(dtype(), value);
         if (!std::isfinite(value)) {  // an average over masked keys with NaN: anything goes
             out.bound(c, i, h, b) = kInfinity;
         }

@@ -61,7 +61,7 @@ void Project::epilogue(const Operands &from, std::vector<Value> &row, int64_t m,
             out.value(d, m, h, e, b) = open ? rounded_to(dtype(), v.value) : v.value;
             out.bound(d, m, h, e, b) =
                 open ? 0
-                     : v.bound + 2 * kRoundoff * std::fabs(v.value) + roundoff(dtype()) * std::fabs(v.value);
+                     : v.bound + 2 * kRoundoff * std::fabs(v.value) + rounding_of(dtype(), v.value);
         }
     }
 }

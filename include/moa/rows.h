@@ -61,7 +61,7 @@ struct Problem {
     std::string_view op;
     DType dtype = DType::f32;
     Precision precision = Precision::exact;
-    std::array<Value, 8> values{};
+    std::array<Value, 12> values{};
     int count = 0;
 
     Problem(std::string_view op_name, DType storage, std::initializer_list<Value> sizes);

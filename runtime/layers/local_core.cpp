@@ -104,6 +104,7 @@ void local_attention(PlanBuilder &builder, const LocalWindows &w, const LocalReq
         a.has_bias = static_cast<bool>(r.bias);
         a.has_gate = static_cast<bool>(r.gate);
         a.has_mask = static_cast<bool>(r.mask);
+        a.turned = windows.inv_freq.empty() && windows.scale > 0;
         a.out = r.out(f);
         return a;
     });
@@ -128,6 +129,40 @@ std::shared_ptr<const PreparedLinear> normed_product(std::vector<float> weights,
         fold_gain(weights, gain, in);
     }
     return std::make_shared<const PreparedLinear>(1, out, in, std::move(weights), std::move(bias));
+}
+
+}  // namespace
+
+namespace {
+
+// Whether a product may turn queries and keys: the angle between the two depends on their distance alone, by position as by
+// slot. Not with powers by slot, nor where something comes between product and rotation; and only heads that rows for tensor
+// cores take.
+bool may_turn_early(const LocalCore &core) {
+    const LocalWindows &w = core.windows;
+    const bool plain = !core.gated && !w.shared_qk && !w.normalize_q && !w.normalize_k;
+    return plain && w.exact && !w.inv_freq.empty() && !w.use_xpos && (w.dim_head == 32 || w.dim_head == 64 || w.dim_head == 128);
+}
+
+// Queries are turned as if they were in the last of their windows' slots, look_forward windows after their own. Weights that
+// turn them by that much leave the rotation by position to the product.
+std::vector<float> queries_ahead(std::vector<float> weights, const LocalWindows &w, int64_t heads) {
+    const int64_t d = w.dim_head, half = d / 2, in = static_cast<int64_t>(weights.size()) / (3 * heads * d);
+    for (int64_t row = 0; row < heads * d; row++) {
+        const int64_t j = row % d;
+        if (j >= half) {
+            continue;
+        }
+        const double angle = static_cast<double>(w.look_forward * w.window) * static_cast<double>(w.inv_freq[j]);
+        const double cosine = std::cos(angle), sine = std::sin(angle);
+        for (int64_t i = 0; i < in; i++) {
+            float &first = weights[row * in + i], &second = weights[(row + half) * in + i];
+            const double a = first, b = second;
+            first = static_cast<float>(a * cosine - b * sine);
+            second = static_cast<float>(b * cosine + a * sine);
+        }
+    }
+    return weights;
 }
 
 }  // namespace
@@ -170,6 +205,9 @@ Result<LocalCore> read_local_core(const LocalMHA::Config &c, WeightReader &weigh
     if (!weights.ok()) {
         return weights.status();
     }
+    if (may_turn_early(core)) {
+        core.to_turned_qkv = normed_product(queries_ahead(qkv, core.windows, c.heads), {}, 3 * inner, gain, offset);
+    }
     core.to_qkv = normed_product(std::move(qkv), {}, 3 * inner, gain, offset);
     if (c.gate_values_per_head) {
         core.to_gate = normed_product(std::move(gate), std::move(gate_bias), c.heads, gain, offset);
@@ -178,12 +216,42 @@ Result<LocalCore> read_local_core(const LocalMHA::Config &c, WeightReader &weigh
     return core;
 }
 
+namespace {
+
+Rotary rotary_by_position(PlanBuilder &builder, const LocalWindows &w, int64_t length) {
+    const int64_t d = w.dim_head, half = d / 2;
+    std::vector<float> cosines(static_cast<size_t>(length * d)), sines(cosines.size());
+    for (int64_t n = 0; n < length; n++) {
+        for (int64_t j = 0; j < half; j++) {
+            const double angle = static_cast<double>(n) * static_cast<double>(w.inv_freq[j]);
+            cosines[n * d + j] = cosines[n * d + half + j] = static_cast<float>(std::cos(angle));
+            sines[n * d + j] = sines[n * d + half + j] = static_cast<float>(std::sin(angle));
+        }
+    }
+    Rotary rotary;
+    rotary.cosines = builder.constant(share(std::move(cosines)), {length, d});
+    rotary.sines = builder.constant(share(std::move(sines)), {length, d});
+    rotary.positions = builder.constant(ramp(length), {length});
+    return rotary;
+}
+
+}  // namespace
+
 void attend_locally(PlanBuilder &builder, const LocalCore &core, const LocalCoreRequest &r) {
     const int64_t B = r.batch, N = r.length, H = core.heads, d = core.dim_head;
     Product qkv{.name = "project local queries, keys and values", .linear = core.to_qkv, .batch = B, .heads = 3 * H};
     qkv.tokens = {.x = r.x, .stats = r.stats, .count = N};
     qkv.norm = core.prenorm ? ops::Norm::layer : ops::Norm::none;
     qkv.out = builder.temporary(builder.dtype(), {B, 1, 3 * H, N, d});
+    LocalWindows windows = core.windows;
+    // Rows for tensor cores attend to turned queries and keys, without a mask; f32 that is to be exact has none.
+    const bool tensor_cores = builder.on_gpu() && (builder.dtype() != DType::f32 || builder.precision() == Precision::tf32);
+    if (builder.ok() && tensor_cores && core.to_turned_qkv && !r.bias && !r.mask) {
+        qkv.linear = core.to_turned_qkv;
+        qkv.rotary = rotary_by_position(builder, windows, N);
+        qkv.rotary_heads = 2 * H;
+        windows.inv_freq.clear();
+    }
     project(builder, qkv);
     const auto part = [out = qkv.out, H](int64_t index) {
         return [=](const Frame &f) { return f[out].pick(3, 0).crop(2, index * H, H); };
@@ -201,7 +269,7 @@ void attend_locally(PlanBuilder &builder, const LocalCore &core, const LocalCore
     }
     const Handle mixed = builder.temporary(builder.dtype(), {B, N, H, d});
     local.out = [mixed](const Frame &f) { return f[mixed].swap(1, 2); };
-    local_attention(builder, core.windows, local);
+    local_attention(builder, windows, local);
 
     Product out{.name = "project local outputs", .linear = core.to_out, .batch = B, .heads = 1};
     out.tokens = {.x = builder.reshape(mixed, {B, N, H * d}), .count = N};

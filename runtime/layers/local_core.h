@@ -42,6 +42,7 @@ struct LocalCore {
     bool prenorm = false, gated = false;
     LocalWindows windows{};
     std::shared_ptr<const PreparedLinear> to_qkv{}, to_gate{}, to_out{};
+    std::shared_ptr<const PreparedLinear> to_turned_qkv{};  // for rotation by position in the product; null: there is none
 };
 
 Result<LocalCore> read_local_core(const LocalMHA::Config &config, WeightReader &weights, const std::string &prefix);

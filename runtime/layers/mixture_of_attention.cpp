@@ -306,8 +306,10 @@ Handle Sequence::row_scale(const Side &side, int64_t planes) {
     if (!side.mask && !(side.routed && !c_.straight_through)) {
         return {};
     }
-    if (side.routed && planes == 1 && builder.on_gpu()) {
-        return builder.insert(side.routing.scores, 1);  // as they are
+    // As they are. Of several planes only if what has a score of 0 is masked in attention, where such keys may be anything.
+    const bool masked_or_one = c_.straight_through && !reference_;
+    if (side.routed && builder.on_gpu() && (planes == 1 || masked_or_one)) {
+        return builder.insert(side.routing.scores, 1, planes);
     }
     const Handle scale = builder.temporary(DType::f32, {B_, E_, planes, side.count});
     if (builder.on_gpu()) {

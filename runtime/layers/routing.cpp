@@ -151,6 +151,21 @@ Routing route(PlanBuilder &builder, const RoutingRequest &request) {
     }
     const Handle similarities = request.similarities, mask = request.mask, indices = routing.indices;
     const int64_t first_router = request.first_router;
+    const int32_t source_div = static_cast<int32_t>(request.source_div);
+    routing.scores = builder.temporary(DType::f32, {B, R, routing.tokens});
+    routing.valid = builder.temporary(DType::u8, {B, R, routing.tokens});
+    routing.slots = builder.temporary(DType::i32, {B, R, N});
+    routing.rows = builder.temporary(DType::i32, {B, R, routing.tokens});
+    const Routing made = routing;
+    if (builder.on_gpu() && !soft && !request.imposed && !request.rank_order && blocks.width == N) {
+        const auto select_slots = [=](const Frame &f) {
+            return ops::SelectSlots{f[similarities].crop(1, first_router, R), mask_view(f, mask, N, B), source_div, f[made.indices], f[made.scores], f[made.valid], f[made.slots], f[made.rows]};
+        };
+        if (builder.has_row(select_slots)) {
+            builder.step(request.name, select_slots);
+            return routing;
+        }
+    }
     if (request.imposed && builder.on_gpu()) {
         builder.step(request.name + ", imposed", [=, imposed = request.imposed](const Frame &f) { return ops::CopyIndices{f[imposed], f[indices], static_cast<int32_t>(N)}; });
     } else if (request.imposed) {
@@ -168,12 +183,6 @@ Routing route(PlanBuilder &builder, const RoutingRequest &request) {
                 request.rank_order);
         }
     }
-    routing.scores = builder.temporary(DType::f32, {B, R, routing.tokens});
-    routing.valid = builder.temporary(DType::u8, {B, R, routing.tokens});
-    routing.slots = builder.temporary(DType::i32, {B, R, N});
-    routing.rows = builder.temporary(DType::i32, {B, R, routing.tokens});
-    const int32_t source_div = static_cast<int32_t>(request.source_div);
-    const Routing made = routing;
     builder.step("route slots", [=](const Frame &f) {
         return ops::RouteSlots{f[indices], mask_view(f, mask, N, B), soft ? f[made.soft_scores] : broadcast(ops::zero_f32(3), {N, R, B}), soft, source_div,
                                f[made.scores], f[made.valid], f[made.slots], f[made.rows]};

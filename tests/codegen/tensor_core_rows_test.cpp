@@ -84,8 +84,22 @@ TEST(TensorCoreRows, Attention) {
     expect_lean(compiled.report, 1);
 }
 
+TEST(TensorCoreRows, LocalAttention) {
+    const Compiled compiled = compile("local_attention", "bf16", {{"window", 128}, {"head_dim", 64}, {"keys", 64}, {"warps", 4}, {"tiles", 2}, {"stages", 3}});
+    EXPECT_EQ(compiled.report.ptx.matrix_products, 2 * 8 * 4 + 2 * 8 * 4);
+    EXPECT_EQ(compiled.report.ptx.matrix_loads, 8 * 2 + 8 * 2) << "keys, and values";
+    expect_lean(compiled.report, 1);
+}
+
+TEST(TensorCoreRows, LocalAttentionInF32) {
+    const Compiled compiled = compile("local_attention", "f32", {{"window", 64}, {"head_dim", 64}, {"keys", 32}, {"warps", 4}, {"tiles", 1}, {"stages", 2}});
+    EXPECT_NE(compiled.report.ptx.text.find("m16n8k8.row.col.f32.tf32"), std::string::npos);
+    expect_lean(compiled.report, 0);
+}
+
 TEST(TensorCoreRows, WhatARowLacksIsNamed) {
     EXPECT_THROW(compile("attention", "bf16", {{"head_dim", 64}}), std::runtime_error);
+    EXPECT_THROW(compile("local_attention", "bf16", {{"window", 64}, {"head_dim", 64}, {"keys", 64}, {"warps", 4}, {"tiles", 2}, {"stages", 3}}), std::runtime_error) << "a window of another size than a block's queries";
     EXPECT_THROW(compile("project", "bf16", {{"rotary", 1}, {"tile_rows", 128}, {"tile_columns", 128}, {"warp_rows", 64}, {"blocks", 2}, {"stages", 3}}), std::runtime_error);
 }
 

@@ -41,11 +41,12 @@ std::vector<Problem> problems() {
                     const int64_t plain = head_dim % 32 == 0 && rotary == 0 ? 1 : 0;
                     all.push_back({"project", dtype, {{"rows", rows}, {"dim_in", 512}, {"dim_out", 8 * head_dim}, {"head_dim", head_dim}, {"heads", 8}, {"plain", plain}, {"rotary", rotary}, {"aligned", 1}}});
                 }
-                if (head_dim > 128) {
-                    continue;  // no row for GPUs takes wider heads there
+                if (head_dim > 128 || (head_dim > 32 && head_dim % 32 != 0)) {
+                    continue;  // no row for every GPU takes these
                 }
-                all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 128}, {"slots", 384}, {"head_dim", head_dim}, {"heads", 8}, {"plain", 1}}});
-                all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 7}, {"slots", 14}, {"head_dim", head_dim}, {"heads", 8}, {"plain", 0}}});
+                all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 128}, {"slots", 384}, {"head_dim", head_dim}, {"ragged", 0}, {"heads", 8}, {"plain", 1}}});
+                all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 128}, {"slots", 384}, {"head_dim", head_dim}, {"ragged", 0}, {"heads", 8}, {"plain", 1}, {"exact", 1}, {"masked", 0}, {"turned", 1}, {"aligned", 1}}});
+                all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 7}, {"slots", 14}, {"head_dim", head_dim}, {"ragged", 0}, {"heads", 8}, {"plain", 0}}});
             }
         }
     }

@@ -181,11 +181,14 @@ void register_case(const Workload &workload, const Case &tested, DeviceType devi
                                   [&workload, tested, row]() -> testing::Test * { return new RowTest(workload, tested, *row); });
         }
     }
-    // Exact rows take what rows of tf32 do not. Heads wider than this are the cpu's.
+    // Exact rows take what rows of tf32 do not. Heads wider than this are the cpu's, and so are local heads that fill no whole warps.
     constexpr int64_t kWidestHeadOnGpus = 256;
-    const int64_t *head_dim = made.ok() ? (*made)->problem().find("head_dim") : nullptr;
-    const bool too_wide = device == DeviceType::cuda && head_dim != nullptr && *head_dim > kWidestHeadOnGpus;
-    if (!taken && !too_wide && tested.precision == Precision::exact) {
+    const auto value = [&](std::string_view name) {
+        const int64_t *found = made.ok() ? (*made)->problem().find(name) : nullptr;
+        return found == nullptr ? int64_t{0} : *found;
+    };
+    const bool of_the_cpu = device == DeviceType::cuda && (value("head_dim") > kWidestHeadOnGpus || value("ragged") != 0);
+    if (!taken && !of_the_cpu && tested.precision == Precision::exact) {
         testing::RegisterTest((suite + "_accepted").c_str(), tested.shape.c_str(), nullptr, nullptr, __FILE__, __LINE__,
                               [tested, device]() -> testing::Test * { return new AcceptedTest(tested, device); });
     }

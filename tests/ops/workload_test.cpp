@@ -60,7 +60,8 @@ TEST(Workload, ContradictingOrHugeSizesAreRefused) {
                                                          {"local_attention", "causal_fwd"},
                                                          {"attention", "q16777216_k16777216_d4096"},
                                                          {"router_scores", "n16777216_c1048576_b1048576"},
-                                                         {"route_slots", "n2_k3"}};
+                                                         {"route_slots", "n2_k3"},
+                                                         {"select_slots", "n2_k3"}};
     for (const auto &[op, shape] : cases) {
         const auto made = find_workload(op)->make({.op = op, .shape = shape});
         ASSERT_FALSE(made.ok()) << op << " " << shape;

@@ -108,6 +108,27 @@ TEST_F(OpsTest, NoSlotsLeaveEveryPositionUnrouted) {
     expect_refused(run_on(row_of("route_slots"), a), "source_div is 0");
 }
 
+TEST_F(OpsTest, SelectedSlotsAreCheckedAndMayBeNone) {
+    std::vector<int32_t> slots(6, 77);
+    SelectSlots a;
+    a.scores = floats({3, 1, 2});
+    a.mask = one_u8(2);
+    a.indices = a.rows = integers({0, 1, 2});
+    a.routing_scores = floats({0, 1, 2});
+    a.valid = bytes({0, 1, 2});
+    a.slots = View::dense(slots.data(), DType::i32, {3, 1, 2});
+    EXPECT_TRUE(run_on(row_of("select_slots"), a));
+    EXPECT_EQ(launches, 0);
+    EXPECT_EQ(slots, std::vector<int32_t>(6, -1));
+    a.source_div = 0;
+    expect_refused(run_on(row_of("select_slots"), a), "source_div is 0");
+    a.source_div = 1;
+    a.indices = a.rows = integers({4, 1, 2});
+    a.routing_scores = floats({4, 1, 2});
+    a.valid = bytes({4, 1, 2});
+    expect_refused(run_on(row_of("select_slots"), a), "4 slots of 3");
+}
+
 TEST_F(OpsTest, ProductsCheckExpertsRowsAndScales) {
     Project a;
     a.x = floats({4, 6, 1});
@@ -177,6 +198,13 @@ TEST_F(OpsTest, ProblemsNameWhatRowsDependOn) {
     const Problem plain = problem(a);
     EXPECT_EQ(*plain.find("slots"), 48);
     EXPECT_EQ(*plain.find("plain"), 1);
+    EXPECT_EQ(*plain.find("exact"), 0);
+    EXPECT_EQ(*plain.find("masked"), 0);
+    EXPECT_EQ(*plain.find("turned"), 0);
+    a.exact = a.has_mask = a.turned = true;
+    EXPECT_EQ(*problem(a).find("exact"), 1);
+    EXPECT_EQ(*problem(a).find("masked"), 1);
+    EXPECT_EQ(*problem(a).find("turned"), 1);
     a.has_gate = true;
     EXPECT_EQ(*problem(a).find("plain"), 0);
     Project p;

@@ -1,0 +1,197 @@
+#include "generators/tensor_core/attention_tile.h"
+
+namespace moa::tensor_core {
+
+using namespace Halide;
+
+Expr larger(Expr a, Expr b) {
+    return maximum(a, b);
+}
+Expr plus(Expr a, Expr b) {
+    return a + b;
+}
+
+namespace {
+
+FuncRef call(const Func &f, std::vector<Expr> own, const std::vector<Var> &last) {
+    own.insert(own.end(), last.begin(), last.end());
+    return f(own);
+}
+
+}  // namespace
+
+FuncRef AttentionTile::at_queries(const Func &f, std::vector<Expr> own) const {
+    return call(f, std::move(own), of_queries);
+}
+FuncRef AttentionTile::at_keys(const Func &f, std::vector<Expr> own) const {
+    return call(f, std::move(own), of_keys);
+}
+
+void AttentionTile::read(Type storage, const Values &values) {
+    input = input_of(storage);
+    head_dim = values("head_dim");
+    keys = values("keys");
+    warps = values("warps");
+    tiles = values("tiles");
+    stages = values("stages");
+    queries_shared = values.get("queries_shared", 0) != 0;
+}
+
+// Where the output's channels are: 16-bit values are transposed as they are loaded, in neighbouring columns; f32 ones are
+// loaded four neighbours at once, which are columns of four tiles.
+Expr AttentionTile::channel_of(const Expr &slot, const Expr &n) const {
+    return input == Input::tf32 ? slot / 4 * 32 + n * 4 + slot % 4 : slot * kTileColumns + n;
+}
+Place AttentionTile::place_of_channel(const Expr &row, const Expr &d) const {
+    const Expr lane_row = row % 8 * 4, half = row % kTileRows / 8;
+    if (input == Input::tf32) {
+        return {lane_row + d % 32 / 8, d / 32 * 4 + d % 4, half * 2 + d % 8 / 4};
+    }
+    return {lane_row + d % 8 / 2, d / kTileColumns, half * 2 + d % 2};
+}
+
+void AttentionTile::define_queries(const Element &query) {
+    const Expr channel = place_of_chunk(place, y, chunks()) * (kWordsOfCopy * elements_of_word(input)) + element;
+    at_queries(q_tile, {element, place, y}) = bits_of(query(channel, y));
+    // Part i is word t + 4 (i / 2) of row g + 8 (i % 2).
+    const Expr word_of_row = product * kWordsOfProduct + part / 2 * kWordsOfCopy + member_of(lane);
+    const Expr bits = word(query(word_of_row * elements_of_word(input), row_of_tile(group_of(lane) + part % 2 * 8)));
+    at_queries(q_words, {part, product, lane, warp, mt}) = input == Input::tf32 ? round_tf32(bits) : bits;
+}
+
+void AttentionTile::define_keys(const Element &key, const Element &value) {
+    const Expr channel = place_of_chunk(place, y, chunks()) * (kWordsOfCopy * elements_of_word(input)) + element;
+    at_keys(k_tile, {element, place, y, key_tile}) = bits_of(key(channel, y));
+    at_keys(v_tile, {element, place, y, key_tile}) = bits_of(value(channel, y));
+}
+
+void AttentionTile::define_products() {
+    score_steps = RDom(0, 2, 0, products() / 2, "score_steps");
+    const RVar of_pair = score_steps.x, pair = score_steps.y;
+    const std::vector<Expr> here = {lane, warp, nt, mt, key_tile};
+    at_queries(score, here) = Tuple(0.f, 0.f, 0.f, 0.f);
+    const FuncRef c = at_queries(score, here);
+    const std::vector<Expr> own = {c[0], c[1], c[2], c[3]};
+    const auto rounded = [&](const Expr &w) { return input == Input::tf32 ? round_tf32(w) : w; };
+    const Expr key_row = nt * kTileColumns + row_of_b(lane), key_place = place_of_chunk(pair * kChunksOfPair + chunk_of_b(lane), key_row, chunks());
+    const auto key_at = [&](const Expr &tile) { return at_keys(k_tile, {0, key_place, key_row, tile}); };
+    const Expr query_row = row_of_tile(row_of_a(lane)), query_place = place_of_chunk((pair * 2 + of_pair) * kChunksOfProduct + chunk_of_a(lane), query_row, chunks());
+    std::vector<Expr> query, key;
+    for (int i = 0; i < 4; i++) {
+        const Expr shared = at_queries(q_tile, {0, query_place, query_row});
+        query.push_back(queries_shared ? rounded(load_matrix(word(shared), i)) : Expr(at_queries(q_words, {i, pair * 2 + of_pair, lane, warp, mt})));
+    }
+    for (int i = 0; i < 2; i++) {
+        key.push_back(rounded(load_matrix(word(key_at(key_tile)), of_pair * 2 + i)));
+    }
+    // Both tiles are asked for ahead in the first stage of the loop: all copies must come before all reads.
+    const Expr later = key_tile + stages - 1;
+    at_queries(score, here) = with_sight_of(multiply_add(input, query, key, own), own, {key_at(later), at_keys(v_tile, {0, 0, 0, later})});
+}
+
+void AttentionTile::define_hidden(const Expr &some_hidden, const Shown &shown) {
+    const std::vector<Expr> here = {lane, warp, nt, mt, key_tile};
+    const FuncRef c = at_queries(score, here);
+    hide = RDom(0, 1, "hide");
+    hide.where(some_hidden);
+    std::vector<Expr> scores;
+    for (int i = 0; i < 4; i++) {
+        const Expr row = row_of_tile(group_of(lane) + i / 2 * 8), in_tile = nt * kTileColumns + 2 * member_of(lane) + i % 2;
+        // Else LLVM would select instead of branching, in every tile.
+        scores.push_back(pinned(shown(c[i], row, in_tile) + 0.f * cast<float>(hide.x)));
+    }
+    at_queries(score, here) = Tuple(scores);
+}
+
+void AttentionTile::define_top() {
+    std::vector<Expr> maxima;
+    for (int row_half = 0; row_half < 2; row_half++) {
+        Expr most;
+        for (int tile = 0; tile < keys / kTileColumns; tile++) {
+            const FuncRef s = at_queries(score, {lane, warp, tile, mt, key_tile});
+            const Expr both = maximum(s[2 * row_half], s[2 * row_half + 1]);
+            most = tile == 0 ? both : maximum(most, both);
+        }
+        maxima.push_back(across_lanes(most, larger));
+    }
+    at_queries(top, {lane, warp, mt, key_tile}) = Tuple(maxima);
+}
+
+AttentionTile::Operands AttentionTile::operands_of(const Expr &of_keys_tile, const Expr &column, const Expr &tile_of_keys, const Weight &weight) const {
+    const Expr g = group_of(lane), t = member_of(lane);
+    if (input == Input::tf32) {
+        const auto bits = [&](int i) { return round_tf32(reinterpret<uint32_t>(weight(of_keys_tile, i))); };
+        const auto value = [&](int second) {
+            const Expr row = of_keys_tile * kTileColumns + 2 * t + second;
+            const Expr first = at_keys(v_tile, {0, place_of_chunk(column / 4 * 8 + g, row, chunks()), row, tile_of_keys});
+            return round_tf32(load_word(word(first), column % 4));
+        };
+        return {{bits(0), bits(2), bits(1), bits(3)}, {value(0), value(1)}};
+    }
+    const auto pair = [&](const Expr &tile, int row_half) { return pack(input, weight(tile, 2 * row_half), weight(tile, 2 * row_half + 1)); };
+    // Two tiles of columns at once: a matrix for each half of the 16 keys and each of the two.
+    const Expr row = of_keys_tile * 16 + lane % 16;
+    const Expr first = at_keys(v_tile, {0, place_of_chunk(column / 2 * 2 + lane / 16, row, chunks()), row, tile_of_keys});
+    const auto value = [&](int second) { return load_matrix_transposed(word(first), column % 2 * 2 + second); };
+    return {{pair(2 * of_keys_tile, 0), pair(2 * of_keys_tile, 1), pair(2 * of_keys_tile + 1, 0), pair(2 * of_keys_tile + 1, 1)}, {value(0), value(1)}};
+}
+
+// Slots 0.. are the output's tiles of columns; the last holds the running sums and maxima of the lane's two rows. The slots
+// go in order, so that the last still has the old maxima when the others are scaled.
+void AttentionTile::define_sums(const std::vector<Expr> &first, const Expr &log2_scale, const Expr &key_tiles) {
+    const int columns = keys / kTileColumns, count = input == Input::tf32 ? columns : columns / 2;
+    at_queries(sums, {lane, warp, slot, mt}) = Tuple(first);
+
+    steps = RDom(0, count, 0, outputs() + 1, 0, key_tiles, "steps");
+    const RVar of_tile = steps.x, column = steps.y, tile_of_keys = steps.z;
+    const FuncRef c = at_queries(sums, {lane, warp, column, mt}), statistics = at_queries(sums, {lane, warp, outputs(), mt});
+    const FuncRef most = at_queries(top, {lane, warp, mt, tile_of_keys});
+    Expr top_of[2], base[2], shrink[2], sum[2];
+    for (int row_half = 0; row_half < 2; row_half++) {
+        const Expr old = statistics[2 + row_half];
+        top_of[row_half] = maximum(old, most[row_half]);
+        base[row_half] = top_of[row_half] * log2_scale;
+        shrink[row_half] = exp2_approx(fused_multiply_add(old, log2_scale, -base[row_half]));
+    }
+    const auto weight = [&](const Expr &tile, int i) {
+        return exp2_approx(fused_multiply_add(at_queries(score, {lane, warp, tile, mt, tile_of_keys})[i], log2_scale, -base[i / 2]));
+    };
+    for (int row_half = 0; row_half < 2; row_half++) {
+        sum[row_half] = 0.f;
+        for (int tile = 0; tile < columns; tile++) {
+            sum[row_half] += weight(tile, 2 * row_half) + weight(tile, 2 * row_half + 1);
+        }
+    }
+    const Operands operands = operands_of(of_tile, min(column, outputs() - 1), tile_of_keys, weight);
+    std::vector<Expr> scaled, value;
+    for (int i = 0; i < 4; i++) {
+        scaled.push_back(select(of_tile == 0, Expr(c[i]) * shrink[i / 2], Expr(c[i])));
+    }
+    const std::vector<Expr> mixed = multiply_add(input, operands.weights, operands.values, scaled);
+    const Expr kept[4] = {Expr(statistics[0]) * shrink[0] + sum[0], Expr(statistics[1]) * shrink[1] + sum[1], top_of[0], top_of[1]};
+    for (int i = 0; i < 4; i++) {
+        value.push_back(select(column < outputs(), mixed[i], of_tile == count - 1, kept[i], Expr(c[i])));
+    }
+    at_queries(sums, {lane, warp, column, mt}) = with_sight_of(value, {c[0], c[1], c[2], c[3]});
+}
+
+void AttentionTile::define_inverse(const std::vector<Expr> &more) {
+    const FuncRef last = at_queries(sums, {lane, warp, outputs(), mt});
+    const auto of = [&](int row_half) {
+        const Expr sum = across_lanes(last[row_half], plus);
+        return pinned(1.f / (more.empty() ? sum : sum + more[row_half]));
+    };
+    at_queries(inverse, {lane, warp, mt}) = {of(0), of(1)};
+}
+
+Expr AttentionTile::output(const Expr &d, const Expr &row, const std::vector<Expr> &queries) const {
+    const Expr of_warp = row / rows_of_warp(), of_tile = row % rows_of_warp() / kTileRows;
+    const Place at = place_of_channel(row, d);
+    std::vector<Expr> factor_at = {at.lane, of_warp, of_tile}, sum_at = {at.lane, of_warp, at.tile, of_tile};
+    factor_at.insert(factor_at.end(), queries.begin(), queries.end());
+    sum_at.insert(sum_at.end(), queries.begin(), queries.end());
+    const FuncRef factor = inverse(factor_at);
+    return component(sums(sum_at), at.component) * select(row % kTileRows < 8, Expr(factor[0]), Expr(factor[1]));
+}
+
+}  // namespace moa::tensor_core

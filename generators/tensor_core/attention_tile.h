@@ -1,0 +1,101 @@
+#pragma once
+
+#include "generators/codegen/kernel.h"
+#include "generators/tensor_core/fragment.h"
+#include "generators/tensor_core/instructions.h"
+
+#include <functional>
+#include <vector>
+
+namespace moa::tensor_core {
+
+// What attention operations on tensor cores have in common: a block of threads takes warps * tiles * 16 queries of a head and
+// walks over tiles of keys with running maxima. Operations say where queries, keys and values come from, which scores are
+// hidden, what the sums begin with and where the outputs go.
+//
+// A hidden score is a negative power of two, which times the scale is exact: keys weigh the same where all are hidden, and
+// nothing beside one that is not. The statistics are rows of the sums' Func, since an update defines one Func.
+struct AttentionTile {
+    static constexpr float kMasked = -0x1p100f, kBeyond = -0x1p101f;
+
+    // Values: head_dim: 32, 64 or 128; keys of a tile: 32, 64 or 128; warps; tiles of 16 queries of a warp; stages: tiles in
+    // shared memory; queries_shared = 1 reads queries anew from shared memory for every tile of keys instead of holding them
+    // in registers.
+    int head_dim = 0, keys = 0, warps = 0, tiles = 0, stages = 0;
+    bool queries_shared = false;
+    Input input = Input::bf16;
+
+    // element of a 16-byte chunk, its place in the row (fragment.h), row of a tile; tile of keys, tile of queries
+    Halide::Var element{"element"}, place{"place"}, y{"y"}, key_tile{"key_tile"}, query_tile{"query_tile"};
+    Halide::Var lane{"lane"}, warp{"warp"}, nt{"nt"}, mt{"mt"}, slot{"slot"}, part{"part"}, product{"product"};
+    Halide::RDom score_steps, hide, steps;  // product of a pair and pair; -; product, slot, tile of keys
+    // The last arguments of Funcs: which queries, and which keys after the tile of keys.
+    std::vector<Halide::Var> of_queries, of_keys;
+
+    Halide::Func q_tile{"q_tile"};    // (element, place, y, queries): only if queries are shared
+    Halide::Func q_words{"q_words"};  // (part, product, lane, warp, mt, queries): only if they are not
+    Halide::Func k_tile{"k_tile"};    // (element, place, y, key_tile, keys)
+    Halide::Func v_tile{"v_tile"};    // (element, place, y, key_tile, keys)
+    Halide::Func score{"score"};      // (lane, warp, nt, mt, key_tile, queries)
+    Halide::Func top{"top"};          // (lane, warp, mt, key_tile, queries): maxima of a lane's two rows
+    Halide::Func sums{"sums"};        // (lane, warp, slot, mt, queries): outputs, then sums and maxima
+    Halide::Func inverse{"inverse"};  // (lane, warp, mt, queries)
+
+    int rows_of_warp() const {
+        return kTileRows * tiles;
+    }
+    int rows_of_block() const {
+        return warps * rows_of_warp();
+    }
+    int products() const {  // of a score
+        return head_dim / (kWordsOfProduct * elements_of_word(input));
+    }
+    int chunks() const {
+        return head_dim / (kWordsOfCopy * elements_of_word(input));
+    }
+    int outputs() const {  // tiles of columns; the slot after them holds the statistics
+        return head_dim / kTileColumns;
+    }
+    Halide::Expr row_of_tile(const Halide::Expr &row) const {
+        return warp * rows_of_warp() + mt * kTileRows + row;
+    }
+
+    // f(own.., queries) and f(own.., keys).
+    Halide::FuncRef at_queries(const Halide::Func &f, std::vector<Halide::Expr> own) const;
+    Halide::FuncRef at_keys(const Halide::Func &f, std::vector<Halide::Expr> own) const;
+
+    void read(Halide::Type storage, const Values &values);
+
+    using Element = std::function<Halide::Expr(const Halide::Expr &channel, const Halide::Expr &row)>;
+    void define_queries(const Element &query);                   // by row of the block
+    void define_keys(const Element &key, const Element &value);  // by row of key_tile
+    void define_products();                                      // scores, all shown
+    // Scores c[i] of keys `in_tile` and of rows `row` of the block are replaced by shown(i, c, row, in_tile) if some_hidden,
+    // which must be the same for a warp.
+    using Shown = std::function<Halide::Expr(const Halide::Expr &score, const Halide::Expr &row, const Halide::Expr &in_tile)>;
+    void define_hidden(const Halide::Expr &some_hidden, const Shown &shown);
+    void define_top();
+    // first: the four components of a slot before the first tile.
+    void define_sums(const std::vector<Halide::Expr> &first, const Halide::Expr &log2_scale, const Halide::Expr &key_tiles);
+    // more: added to the sums of a lane's two rows, if there is any.
+    void define_inverse(const std::vector<Halide::Expr> &more = {});
+
+    // Channel of column n of a slot; the output of a row of the block.
+    Halide::Expr channel_of(const Halide::Expr &slot, const Halide::Expr &n) const;
+    Halide::Expr output(const Halide::Expr &d, const Halide::Expr &row, const std::vector<Halide::Expr> &queries) const;
+
+private:
+    // The operands of the products of weights and values. Sums of scores are in the places that the first operand asks for:
+    // two tiles of 16-bit weights in pairs, or one tile of f32 ones, whose second column then is the products' word t + 4.
+    struct Operands {
+        std::vector<Halide::Expr> weights, values;
+    };
+    using Weight = std::function<Halide::Expr(const Halide::Expr &tile, int i)>;
+    Operands operands_of(const Halide::Expr &product, const Halide::Expr &slot, const Halide::Expr &key_tile, const Weight &weight) const;
+    Place place_of_channel(const Halide::Expr &row, const Halide::Expr &d) const;
+};
+
+Halide::Expr larger(Halide::Expr a, Halide::Expr b);
+Halide::Expr plus(Halide::Expr a, Halide::Expr b);
+
+}  // namespace moa::tensor_core

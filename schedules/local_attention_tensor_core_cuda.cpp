@@ -1,0 +1,31 @@
+#include "generators/local_attention_tensor_core.h"
+#include "schedules/attention_tile_cuda.h"
+
+namespace moa {
+
+using namespace Halide;
+using namespace moa::tensor_core;
+
+// Knobs: those of attention_tensor_core_cuda.cpp.
+void schedule_local_attention_tensor_core_cuda(LocalAttentionTensorCore &a, const Target &target, const Values &knobs) {
+    const AttentionTile &tile = a.tile;
+    const Var &u = tile.query_tile;
+    a.out.bound(a.d, 0, tile.head_dim).bound(a.w, 0, tile.rows_of_block()).gpu_blocks(u, a.h, a.b);  // nothing, but not the host's
+    give_to_lanes(tile, a.out.update(), a.rows.y, a.rows.x, {u, a.h, a.b});
+    a.out.update().gpu_blocks(u, a.h, a.b);
+
+    schedule_attention_tile(a.tile, a.out);
+    a.log2_scale.compute_at(a.out, u).store_in(MemoryType::Register).bound_extent(tile.lane, kLanes).bound_extent(tile.warp, tile.warps);
+    a.log2_scale.reorder(u, a.h, a.b, tile.lane, tile.warp).gpu_threads(tile.lane, tile.warp);
+    bound_to_block(tile, a.log2_scale);
+    a.q_cos.dim(0).set_min(0);
+    a.q_cos.dim(1).set_min(0);
+    for (ImageParam *p : {&a.q, &a.k, &a.v}) {
+        read_by_16_bytes(tile, *p);
+    }
+    write_by_16_bytes(tile, a.out.output_buffer());
+}
+
+MOA_SCHEDULE(LocalAttentionTensorCore, cuda, schedule_local_attention_tensor_core_cuda);
+
+}  // namespace moa
