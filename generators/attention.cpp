@@ -8,10 +8,6 @@ namespace moa {
 
 using namespace Halide;
 
-std::vector<Argument> Attention::arguments() const {
-    return {q, k, v, mask, null_key, null_value, scale, has_null};
-}
-
 std::vector<Func> Attention::outputs() const {
     return {out};
 }

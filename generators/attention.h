@@ -4,6 +4,20 @@
 
 namespace moa {
 
+// What the operation `attention` takes, whatever the algorithm: one launch serves all of them.
+struct AttentionInputs {
+    Halide::ImageParam q, k, v;
+    Halide::ImageParam mask{Halide::UInt(8), 3, "mask"};
+    Halide::ImageParam null_key{Halide::Float(32), 3, "null_key"};
+    Halide::ImageParam null_value{Halide::Float(32), 3, "null_value"};
+    Halide::Param<float> scale{"scale"};
+    Halide::Param<int> has_null{"has_null"};
+
+    std::vector<Halide::Argument> arguments() const {
+        return {q, k, v, mask, null_key, null_value, scale, has_null};
+    }
+};
+
 // Exact softmax attention with online statistics: out(d, i, h, e, b) = sum over keys j of weight(i, j) v(d, j, h, e, b), and
 // over a null key that no mask hides. Scores are q . k * scale.
 //
@@ -17,7 +31,7 @@ namespace moa {
 // weights and values stay bf16, sums are f32), tiles = 1 for the same as products of matrix tiles: kTile x kTile sums of
 // kTileChannels products, whose second operand lies in pairs, kTile pairs a row. Then head_dim and keys are multiples of
 // kTileChannels and rows one of kTile.
-struct Attention {
+struct Attention : AttentionInputs {
     enum State { kOldFactor,
                  kNewFactor,
                  kSum,
@@ -25,13 +39,6 @@ struct Attention {
                  kOutput };  // the state's rows; outputs from kOutput on
 
     static constexpr int kTile = 16, kTileChannels = 32;
-
-    Halide::ImageParam q, k, v;
-    Halide::ImageParam mask{Halide::UInt(8), 3, "mask"};
-    Halide::ImageParam null_key{Halide::Float(32), 3, "null_key"};
-    Halide::ImageParam null_value{Halide::Float(32), 3, "null_value"};
-    Halide::Param<float> scale{"scale"};
-    Halide::Param<int> has_null{"has_null"};
 
     // row and tile; key of a block and block; head channel; member of a pair and pair; row of the state; matrix tile of rows,
     // place in a row of pairs and that row
@@ -53,7 +60,6 @@ struct Attention {
     Halide::Func state{"state"};                                                                      // (i, c, ..)
     Halide::Func out{"out"};
 
-    std::vector<Halide::Argument> arguments() const;
     std::vector<Halide::Func> outputs() const;
 };
 

@@ -7,10 +7,6 @@ namespace moa {
 
 using namespace Halide;
 
-std::vector<Argument> AttentionGpu::arguments() const {
-    return {q, k, v, mask, null_key, null_value, scale, has_null};
-}
-
 std::vector<Func> AttentionGpu::outputs() const {
     return {out};
 }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "generators/codegen/kernel.h"
+#include "generators/attention.h"
 
 namespace moa {
 
@@ -9,15 +9,8 @@ namespace moa {
 // reductions, and threads need not agree on anything between blocks of keys; the scores are computed twice for it.
 //
 // Values: head_dim (0: any), rows of a tile, keys of a block, key_tile, keys of a thread.
-struct AttentionGpu {
+struct AttentionGpu : AttentionInputs {
     static constexpr int kChannels = 4;  // of a group, beside which the sum of the weights is kept as a fifth
-
-    Halide::ImageParam q, k, v;
-    Halide::ImageParam mask{Halide::UInt(8), 3, "mask"};
-    Halide::ImageParam null_key{Halide::Float(32), 3, "null_key"};
-    Halide::ImageParam null_value{Halide::Float(32), 3, "null_value"};
-    Halide::Param<float> scale{"scale"};
-    Halide::Param<int> has_null{"has_null"};
 
     // row and tile; key of a block and block; channel; member of a group and group; slot of keys
     Halide::Var i{"i"}, t{"t"}, key{"key"}, j{"j"}, d{"d"}, u{"u"}, g{"g"}, s{"s"}, y{"y"};
@@ -42,7 +35,6 @@ struct AttentionGpu {
     Halide::Func sums{"sums"};                    // (u, g, i, ..)
     Halide::Func out{"out"};
 
-    std::vector<Halide::Argument> arguments() const;
     std::vector<Halide::Func> outputs() const;
 };
 

@@ -7,10 +7,6 @@ namespace moa {
 using namespace Halide;
 using namespace moa::tensor_core;
 
-std::vector<Argument> AttentionTensorCore::arguments() const {
-    return {q, k, v, mask, null_key, null_value, scale, has_null};
-}
-
 std::vector<Func> AttentionTensorCore::outputs() const {
     return {out};
 }

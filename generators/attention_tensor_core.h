@@ -1,6 +1,6 @@
 #pragma once
 
-#include "generators/codegen/kernel.h"
+#include "generators/attention.h"
 #include "generators/tensor_core/attention_tile.h"
 
 namespace moa {
@@ -15,14 +15,7 @@ namespace moa {
 // be finite.
 //
 // Values: those of attention_tile.h; masked = 0 takes all keys for valid.
-struct AttentionTensorCore {
-    Halide::ImageParam q, k, v;
-    Halide::ImageParam mask{Halide::UInt(8), 3, "mask"};
-    Halide::ImageParam null_key{Halide::Float(32), 3, "null_key"};
-    Halide::ImageParam null_value{Halide::Float(32), 3, "null_value"};
-    Halide::Param<float> scale{"scale"};
-    Halide::Param<int> has_null{"has_null"};
-
+struct AttentionTensorCore : AttentionInputs {
     Halide::Var d{"d"}, i{"i"}, h{"h"}, e{"e"}, b{"b"}, half{"half"};
     Halide::RDom null_channels;
 
@@ -32,7 +25,6 @@ struct AttentionTensorCore {
     Halide::Func null_score{"null_score"};  // (lane, warp, mt, query_tile, ..)
     Halide::Func out{"out"};                // (d, i, h, e, b)
 
-    std::vector<Halide::Argument> arguments() const;
     std::vector<Halide::Func> outputs() const;
 };
 

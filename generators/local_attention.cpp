@@ -6,11 +6,6 @@ namespace moa {
 
 using namespace Halide;
 
-std::vector<Argument> LocalAttention::arguments() const {
-    return {q, k, v, mask, q_cos, q_sin, k_cos, k_sin, q_gain, k_gain, bias, gate, window, look_backward, look_forward,
-            causal, exact, shared_qk, normalize_q, normalize_k, has_bias, has_gate, has_mask};
-}
-
 std::vector<Func> LocalAttention::outputs() const {
     return {out};
 }
@@ -49,14 +44,6 @@ void define_shown(LocalAttention &a, const Places &p) {
     a.shown(a.s, a.u, a.b) = cast<uint8_t>(a.s < p.slots && in_sequence && (a.has_mask == 0 || unmasked));
 }
 
-// Turns row(d) by the tables' row: row * cos + (-second half, first half) * sin.
-template<class Row>
-Expr turn(const Row &row, const Places &p, const Expr &d, const Expr &cosine, const Expr &sine) {
-    const Expr half = p.dim_head / 2;
-    const Expr other = select(d < half, -row(min(d + half, p.dim_head - 1)), row(max(d - half, 0)));
-    return row(d) * cosine + other * sine;
-}
-
 void define_queries(LocalAttention &a, const Places &p) {
     const Var &i = a.i, &t = a.t, &u = a.u, &h = a.h, &b = a.b, &d = a.d;
     const Expr w = min(in_window(a, p), a.window - 1);
@@ -73,7 +60,7 @@ void define_queries(LocalAttention &a, const Places &p) {
     }
     const auto row = [&](const Expr &at) { return cast<float>(a.q(at, position, h, b)) * (p.plain ? Expr(1.f) : norm * a.q_gain(at)); };
     const Expr c = p.channel(d);
-    a.turned(d, i, t, u, h, b) = turn(row, p, c, a.q_cos(c, slot), a.q_sin(c, slot)) * (p.pairs ? 1.f : kLog2E);
+    a.turned(d, i, t, u, h, b) = turn(row, p.dim_head, c, a.q_cos(c, slot), a.q_sin(c, slot)) * (p.pairs ? 1.f : kLog2E);
     if (p.pairs) {
         a.queries(a.l, i, d, t, u, h, b) = round_bf16(a.turned(2 * d + a.l, i, t, u, h, b));
     } else {
@@ -97,7 +84,7 @@ void define_keys_and_values(LocalAttention &a, const Places &p, Type storage) {
     }
     const auto row = [&](const Expr &c) { return cast<float>(a.k(c, at, h, b)) * (p.plain ? Expr(1.f) : norm * a.k_gain(c)); };
     const Expr c = p.channel(d);
-    const Expr key = select(padding, 0.f, turn(row, p, c, a.k_cos(c, slot), a.k_sin(c, slot)));
+    const Expr key = select(padding, 0.f, turn(row, p.dim_head, c, a.k_cos(c, slot), a.k_sin(c, slot)));
     a.keys(d, s, u, h, b) = p.pairs ? round_bf16(key) : key;
 
     const auto value = [&](const Expr &of) {

@@ -4,6 +4,33 @@
 
 namespace moa {
 
+// What the operation `local_attention` takes, whatever the algorithm.
+struct LocalAttentionInputs {
+    Halide::ImageParam q, k, v;
+    Halide::ImageParam mask{Halide::UInt(8), 2, "mask"};
+    Halide::ImageParam q_cos{Halide::Float(32), 2, "q_cos"}, q_sin{Halide::Float(32), 2, "q_sin"};
+    Halide::ImageParam k_cos{Halide::Float(32), 2, "k_cos"}, k_sin{Halide::Float(32), 2, "k_sin"};
+    Halide::ImageParam q_gain{Halide::Float(32), 1, "q_gain"}, k_gain{Halide::Float(32), 1, "k_gain"};
+    Halide::ImageParam bias{Halide::Float(32), 3, "bias"};
+    Halide::ImageParam gate;
+    Halide::Param<int> window{"window"}, look_backward{"look_backward"}, look_forward{"look_forward"};
+    Halide::Param<int> causal{"causal"}, exact{"exact"}, shared_qk{"shared_qk"}, normalize_q{"normalize_q"}, normalize_k{"normalize_k"};
+    Halide::Param<int> has_bias{"has_bias"}, has_gate{"has_gate"}, has_mask{"has_mask"};
+
+    std::vector<Halide::Argument> arguments() const {
+        return {q, k, v, mask, q_cos, q_sin, k_cos, k_sin, q_gain, k_gain, bias, gate, window, look_backward, look_forward,
+                causal, exact, shared_qk, normalize_q, normalize_k, has_bias, has_gate, has_mask};
+    }
+};
+
+// Turns row(d) by the tables' row: row * cos + (-second half, first half) * sin.
+template<class Row>
+Halide::Expr turn(const Row &row, const Halide::Expr &dim_head, const Halide::Expr &d, const Halide::Expr &cosine, const Halide::Expr &sine) {
+    const Halide::Expr half = dim_head / 2;
+    const Halide::Expr other = select(d < half, -row(min(d + half, dim_head - 1)), row(max(d - half, 0)));
+    return row(d) * cosine + other * sine;
+}
+
 // Attention of every query to the slots of the windows around its own: slot s of window u is position
 // (u - look_backward) * window + s, and a window's queries are slots look_backward * window and on. Queries and keys are
 // turned by tables indexed by slot, as the package local-attention does, whatever their position.
@@ -19,23 +46,12 @@ namespace moa {
 //
 // Values: head_dim (0: any), rows of a tile, keys of a block, pair = 2 for products of bf16 pairs, plain = 1 without bias, gate,
 // shared_qk and normalisation.
-struct LocalAttention {
+struct LocalAttention : LocalAttentionInputs {
     enum State { kOldFactor,
                  kNewFactor,
                  kSum,
                  kMaximum,
                  kOutput };
-
-    Halide::ImageParam q, k, v;
-    Halide::ImageParam mask{Halide::UInt(8), 2, "mask"};
-    Halide::ImageParam q_cos{Halide::Float(32), 2, "q_cos"}, q_sin{Halide::Float(32), 2, "q_sin"};
-    Halide::ImageParam k_cos{Halide::Float(32), 2, "k_cos"}, k_sin{Halide::Float(32), 2, "k_sin"};
-    Halide::ImageParam q_gain{Halide::Float(32), 1, "q_gain"}, k_gain{Halide::Float(32), 1, "k_gain"};
-    Halide::ImageParam bias{Halide::Float(32), 3, "bias"};
-    Halide::ImageParam gate;
-    Halide::Param<int> window{"window"}, look_backward{"look_backward"}, look_forward{"look_forward"};
-    Halide::Param<int> causal{"causal"}, exact{"exact"}, shared_qk{"shared_qk"}, normalize_q{"normalize_q"}, normalize_k{"normalize_k"};
-    Halide::Param<int> has_bias{"has_bias"}, has_gate{"has_gate"}, has_mask{"has_mask"};
 
     // row of a tile, tile of a window, position in a window, window; slot, key of a block and block; head channel; member of a
     // pair and pair; state row
@@ -59,7 +75,6 @@ struct LocalAttention {
     Halide::Func row{"row"};      // (d, i, t, u, h, b): a tile's result
     Halide::Func out{"out"};      // (d, w, u, h, b): written where u * window + w is a position
 
-    std::vector<Halide::Argument> arguments() const;
     std::vector<Halide::Func> outputs() const;
 };
 

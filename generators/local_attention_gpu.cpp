@@ -9,11 +9,6 @@ namespace moa {
 
 using namespace Halide;
 
-std::vector<Argument> LocalAttentionGpu::arguments() const {
-    return {q, k, v, mask, q_cos, q_sin, k_cos, k_sin, q_gain, k_gain, bias, gate, window, look_backward, look_forward,
-            causal, exact, shared_qk, normalize_q, normalize_k, has_bias, has_gate, has_mask};
-}
-
 std::vector<Func> LocalAttentionGpu::outputs() const {
     return {out};
 }
@@ -53,14 +48,6 @@ Expr shown(const LocalAttentionGpu &a, const Places &p, const Expr &slot) {
     return slot < p.slots && position >= 0 && position < p.windows * a.window && (a.has_mask == 0 || unmasked);
 }
 
-// Turns row(d) by the tables' row: row * cos + (-second half, first half) * sin.
-template<class Row>
-Expr turn(const Row &row, const Places &p, const Expr &d, const Expr &cosine, const Expr &sine) {
-    const Expr half = p.dim_head / 2;
-    const Expr other = select(d < half, -row(min(d + half, p.dim_head - 1)), row(max(d - half, 0)));
-    return row(d) * cosine + other * sine;
-}
-
 Expr inverse_norm(const Expr &squares) {
     return 1.f / max(sqrt(squares), 1e-12f);
 }
@@ -79,7 +66,7 @@ void define_queries(LocalAttentionGpu &a, const Places &p) {
     }
     const auto row = [&](const Expr &at) { return as_f32(a.q(at, position, h, b)) * (p.plain ? Expr(1.f) : norm * a.q_gain(at)); };
     const Expr c = p.channel(d);
-    a.queries(i, d, t, u, h, b) = turn(row, p, c, a.q_cos(c, slot), a.q_sin(c, slot)) * kLog2E;
+    a.queries(i, d, t, u, h, b) = turn(row, p.dim_head, c, a.q_cos(c, slot), a.q_sin(c, slot)) * kLog2E;
 }
 
 LocalAttentionGpu::Pass make_pass(LocalAttentionGpu &a, const Places &p, const std::string &name) {
@@ -98,7 +85,7 @@ LocalAttentionGpu::Pass make_pass(LocalAttentionGpu &a, const Places &p, const s
     }
     const auto row = [&](const Expr &c) { return as_f32(a.k(c, at, h, b)) * (p.plain ? Expr(1.f) : norm * a.k_gain(c)); };
     const Expr c = p.channel(d);
-    pass.keys(key, d, j, t, u, h, b) = select(position >= p.length, 0.f, turn(row, p, c, a.k_cos(c, slot), a.k_sin(c, slot)));
+    pass.keys(key, d, j, t, u, h, b) = select(position >= p.length, 0.f, turn(row, p.dim_head, c, a.k_cos(c, slot), a.k_sin(c, slot)));
     pass.product(i, key, j, t, u, h, b) = 0.f;
     pass.product(i, key, j, t, u, h, b) += a.queries(i, pass.channels, t, u, h, b) * pass.keys(key, pass.channels, j, t, u, h, b);
     return pass;

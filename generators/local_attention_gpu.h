@@ -1,6 +1,6 @@
 #pragma once
 
-#include "generators/codegen/kernel.h"
+#include "generators/local_attention.h"
 
 namespace moa {
 
@@ -9,19 +9,8 @@ namespace moa {
 //
 // Values: head_dim (0: any), rows of a tile, keys of a block, key_tile, keys of a thread, plain = 1 without bias, gate, shared_qk and
 // normalisation.
-struct LocalAttentionGpu {
+struct LocalAttentionGpu : LocalAttentionInputs {
     static constexpr int kChannels = 4;
-
-    Halide::ImageParam q, k, v;
-    Halide::ImageParam mask{Halide::UInt(8), 2, "mask"};
-    Halide::ImageParam q_cos{Halide::Float(32), 2, "q_cos"}, q_sin{Halide::Float(32), 2, "q_sin"};
-    Halide::ImageParam k_cos{Halide::Float(32), 2, "k_cos"}, k_sin{Halide::Float(32), 2, "k_sin"};
-    Halide::ImageParam q_gain{Halide::Float(32), 1, "q_gain"}, k_gain{Halide::Float(32), 1, "k_gain"};
-    Halide::ImageParam bias{Halide::Float(32), 3, "bias"};
-    Halide::ImageParam gate;
-    Halide::Param<int> window{"window"}, look_backward{"look_backward"}, look_forward{"look_forward"};
-    Halide::Param<int> causal{"causal"}, exact{"exact"}, shared_qk{"shared_qk"}, normalize_q{"normalize_q"}, normalize_k{"normalize_k"};
-    Halide::Param<int> has_bias{"has_bias"}, has_gate{"has_gate"}, has_mask{"has_mask"};
 
     // row of a tile, tile of a window, position in a window, window; key of a block and block; channel; member of a group and
     // group; slot of keys of a thread
@@ -47,7 +36,6 @@ struct LocalAttentionGpu {
     Halide::Func mean{"mean"};                    // (d, u, h, b): sum of the values of all slots
     Halide::Func out{"out"};                      // (d, w, u, h, b)
 
-    std::vector<Halide::Argument> arguments() const;
     std::vector<Halide::Func> outputs() const;
 };
 

@@ -9,11 +9,6 @@ namespace moa {
 using namespace Halide;
 using namespace moa::tensor_core;
 
-std::vector<Argument> LocalAttentionTensorCore::arguments() const {
-    return {q, k, v, mask, q_cos, q_sin, k_cos, k_sin, q_gain, k_gain, bias, gate, window, look_backward, look_forward,
-            causal, exact, shared_qk, normalize_q, normalize_k, has_bias, has_gate, has_mask};
-}
-
 std::vector<Func> LocalAttentionTensorCore::outputs() const {
     return {out};
 }

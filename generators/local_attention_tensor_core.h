@@ -1,6 +1,6 @@
 #pragma once
 
-#include "generators/codegen/kernel.h"
+#include "generators/local_attention.h"
 #include "generators/tensor_core/attention_tile.h"
 
 namespace moa {
@@ -19,18 +19,7 @@ namespace moa {
 // queries must be finite.
 //
 // Values: those of attention_tile.h; window = warps * tiles * 16, a multiple of keys.
-struct LocalAttentionTensorCore {
-    Halide::ImageParam q, k, v;
-    Halide::ImageParam mask{Halide::UInt(8), 2, "mask"};
-    Halide::ImageParam q_cos{Halide::Float(32), 2, "q_cos"}, q_sin{Halide::Float(32), 2, "q_sin"};
-    Halide::ImageParam k_cos{Halide::Float(32), 2, "k_cos"}, k_sin{Halide::Float(32), 2, "k_sin"};
-    Halide::ImageParam q_gain{Halide::Float(32), 1, "q_gain"}, k_gain{Halide::Float(32), 1, "k_gain"};
-    Halide::ImageParam bias{Halide::Float(32), 3, "bias"};
-    Halide::ImageParam gate;
-    Halide::Param<int> window{"window"}, look_backward{"look_backward"}, look_forward{"look_forward"};
-    Halide::Param<int> causal{"causal"}, exact{"exact"}, shared_qk{"shared_qk"}, normalize_q{"normalize_q"}, normalize_k{"normalize_k"};
-    Halide::Param<int> has_bias{"has_bias"}, has_gate{"has_gate"}, has_mask{"has_mask"};
-
+struct LocalAttentionTensorCore : LocalAttentionInputs {
     Halide::Var d{"d"}, w{"w"}, h{"h"}, b{"b"};
     Halide::RDom rows;  // channel, row of the window
 
@@ -38,7 +27,6 @@ struct LocalAttentionTensorCore {
     Halide::Func log2_scale{"log2_scale"};  // (lane, warp, query_tile, h, b)
     Halide::Func out{"out"};                // (d, w, u, h, b): written where u * window + w is a position
 
-    std::vector<Halide::Argument> arguments() const;
     std::vector<Halide::Func> outputs() const;
 };
 

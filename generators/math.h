@@ -67,6 +67,10 @@ inline Halide::Expr round_bf16_up(Halide::Expr v) {
     return reinterpret<bfloat16_t>(extract_bits<uint16_t>(reinterpret<uint32_t>(v) + cast<uint32_t>(0x8000), 16));
 }
 
+inline Halide::Expr gelu(const Halide::Expr &v) {
+    return 0.5f * v * (1.f + erf(v * 0.70710678f));
+}
+
 // Buffers begin at 0: without that, blocks of scratch are made for a tile more.
 inline void begin_at_zero(Halide::Func out) {
     for (int i = 0; i < out.dimensions(); i++) {

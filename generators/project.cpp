@@ -6,19 +6,11 @@ namespace moa {
 
 using namespace Halide;
 
-std::vector<Argument> Project::arguments() const {
-    return {x, rows, weights, stats, colsum, bias, cosines, sines, positions, scale, gather, norm, norm_dim, activation, rotary_heads, scale_heads};
-}
-
 std::vector<Func> Project::outputs() const {
     return {out};
 }
 
 namespace {
-
-Expr gelu(Expr v) {
-    return 0.5f * v * (1.f + erf(v * 0.70710678f));
-}
 
 // The reduction of one block stops at the last channel, which the analysis of bounds does not see over several blocks.
 void define_update(Project &op, int pair, bool tiles, bool padded) {
@@ -55,12 +47,7 @@ void define_update(Project &op, int pair, bool tiles, bool padded) {
 void define_product(Project &op, int pair, bool tiles, bool padded) {
     const Var &i = op.i, &m = op.m, &p = op.p, &c = op.c, &k = op.k, &e = op.e, &b = op.b;
     op.dim_in = op.x.dim(0).extent();
-    const Expr positions = op.x.dim(1).extent();
-    // Tiles reach over the last row.
-    const Expr own = min(m, op.positions.dim(0).extent() - 1);
-    const Expr row = select(op.gather != 0, op.rows(own, e, b), b * positions + own);
-    // Rows come from outside: a wrong one must not read out of bounds.
-    op.source(m, e, b) = {clamp(row % positions, 0, positions - 1), clamp(row / positions, 0, op.x.dim(2).extent() - 1)};
+    op.source(m, e, b) = op.source_of(m, e, b);
 
     const Expr channel = k * op.block + c;
     const Expr taken = op.x(min(channel, op.dim_in - 1), op.source(m, e, b)[0], op.source(m, e, b)[1]);
@@ -76,11 +63,9 @@ void define_product(Project &op, int pair, bool tiles, bool padded) {
 
 void define_row_terms(Project &op) {
     const Var &m = op.m, &e = op.e, &b = op.b;
-    const Expr n = op.source(m, e, b)[0], batch = op.source(m, e, b)[1];
-    const Expr rms = sqrt(op.norm_dim) / max(sqrt(op.stats(n, 0, batch)), 1e-12f);
-    const Expr layer = 1.f / sqrt(op.stats(n, 2, batch) + 1e-5f);
-    op.row_factor(m, e, b) = select(op.norm == 1, rms, op.norm == 2, layer, 1.f);
-    op.row_shift(m, e, b) = select(op.norm == 2, -op.stats(n, 1, batch) * layer, 0.f);
+    const Tuple terms = op.norm_terms(op.source(m, e, b)[0], op.source(m, e, b)[1]);
+    op.row_factor(m, e, b) = terms[0];
+    op.row_shift(m, e, b) = terms[1];
 }
 
 void define_epilogue(Project &op, Type storage, int panel, bool plain, bool rotary) {

@@ -4,6 +4,43 @@
 
 namespace moa {
 
+// What the operation `project` takes, whatever the algorithm, and what it says of a row.
+struct ProjectInputs {
+    Halide::ImageParam x;
+    Halide::ImageParam rows{Halide::Int(32), 3, "rows"};
+    Halide::ImageParam weights;  // in the algorithm's format
+    Halide::ImageParam stats{Halide::Float(32), 3, "stats"};
+    Halide::ImageParam colsum{Halide::Float(32), 2, "colsum"};
+    Halide::ImageParam bias{Halide::Float(32), 2, "bias"};
+    Halide::ImageParam cosines{Halide::Float(32), 4, "cosines"};
+    Halide::ImageParam sines{Halide::Float(32), 4, "sines"};
+    Halide::ImageParam positions{Halide::Int(32), 3, "positions"};
+    Halide::ImageParam scale{Halide::Float(32), 4, "scale"};
+    Halide::Param<int> gather{"gather"}, norm{"norm"};
+    Halide::Param<float> norm_dim{"norm_dim"};
+    Halide::Param<int> activation{"activation"}, rotary_heads{"rotary_heads"}, scale_heads{"scale_heads"};
+
+    std::vector<Halide::Argument> arguments() const {
+        return {x, rows, weights, stats, colsum, bias, cosines, sines, positions, scale, gather, norm, norm_dim, activation, rotary_heads, scale_heads};
+    }
+
+    // Position and batch entry of row m. Tiles reach over the last row, and rows come from outside: a wrong one must not read
+    // out of bounds.
+    Halide::Tuple source_of(const Halide::Expr &m, const Halide::Expr &e, const Halide::Expr &b) const {
+        using namespace Halide;
+        const Expr length = x.dim(1).extent(), own = min(m, positions.dim(0).extent() - 1);
+        const Expr row = select(gather != 0, rows(own, e, b), b * length + own);
+        return {clamp(row % length, 0, length - 1), clamp(row / length, 0, x.dim(2).extent() - 1)};
+    }
+    // The norm's factor of a source, and its addend of the weights' column sums.
+    Halide::Tuple norm_terms(const Halide::Expr &n, const Halide::Expr &batch) const {
+        using namespace Halide;
+        const Expr rms = sqrt(norm_dim) / max(sqrt(stats(n, 0, batch)), 1e-12f);
+        const Expr layer = 1.f / sqrt(stats(n, 2, batch) + 1e-5f);
+        return {select(norm == 1, rms, norm == 2, layer, 1.f), select(norm == 2, -stats(n, 1, batch) * layer, 0.f)};
+    }
+};
+
 // Gathered rows times one weight matrix an expert, with the norm, bias, activation, rotation and scale of each row in the
 // epilogue, written head by head: out(d, m, h, e, b) for output channel o = h * D + d.
 //
@@ -16,22 +53,8 @@ namespace moa {
 // tiles, 32 input channels at once, of weights (panel * pair, groups of all panels of all experts) whose groups are zero
 // padded to whole tiles; plain = 1: no rotation, no activation, and head widths that are multiples of the panel; rotary = 0:
 // no rotation; padded = 1: blocks are multiplied whole, with zeros after the last channel.
-struct Project {
+struct Project : ProjectInputs {
     static constexpr int kTileChannels = 32;
-
-    Halide::ImageParam x;
-    Halide::ImageParam rows{Halide::Int(32), 3, "rows"};
-    Halide::ImageParam weights;  // panel * pair, groups of pair, panels, e
-    Halide::ImageParam stats{Halide::Float(32), 3, "stats"};
-    Halide::ImageParam colsum{Halide::Float(32), 2, "colsum"};
-    Halide::ImageParam bias{Halide::Float(32), 2, "bias"};
-    Halide::ImageParam cosines{Halide::Float(32), 4, "cosines"};
-    Halide::ImageParam sines{Halide::Float(32), 4, "sines"};
-    Halide::ImageParam positions{Halide::Int(32), 3, "positions"};
-    Halide::ImageParam scale{Halide::Float(32), 4, "scale"};
-    Halide::Param<int> gather{"gather"}, norm{"norm"};
-    Halide::Param<float> norm_dim{"norm_dim"};
-    Halide::Param<int> activation{"activation"}, rotary_heads{"rotary_heads"}, scale_heads{"scale_heads"};
 
     Halide::Var d{"d"}, m{"m"}, h{"h"}, o{"o"}, e{"e"}, b{"b"};
     Halide::Var i{"i"}, p{"p"}, c{"c"}, k{"k"};  // channel of a panel, panel, channel of a block, block
@@ -47,7 +70,6 @@ struct Project {
     Halide::Expr dim_in;
     int block = 256;
 
-    std::vector<Halide::Argument> arguments() const;
     std::vector<Halide::Func> outputs() const;
 };
 

@@ -10,19 +10,11 @@ namespace moa {
 using namespace Halide;
 using namespace moa::tensor_core;
 
-std::vector<Argument> ProjectTensorCore::arguments() const {
-    return {x, rows, weights, stats, colsum, bias, cosines, sines, positions, scale, gather, norm, norm_dim, activation, rotary_heads, scale_heads};
-}
-
 std::vector<Func> ProjectTensorCore::outputs() const {
     return {out};
 }
 
 namespace {
-
-Expr gelu(const Expr &v) {
-    return 0.5f * v * (1.f + erf(v * 0.70710678f));
-}
 
 // Where a warp holds the tile's columns. The two channels of a rotated pair are half a head apart, and 32 columns of the warp.
 struct WarpColumns {
@@ -64,12 +56,7 @@ struct WarpColumns {
 
 void define_source(ProjectTensorCore &op) {
     const Var &y = op.y, &e = op.e, &b = op.b;
-    const Expr positions = op.x.dim(1).extent();
-    // Tiles reach over the last row.
-    const Expr m = min(op.row_tile * op.tile_rows + y, op.positions.dim(0).extent() - 1);
-    const Expr row = select(op.gather != 0, op.rows(m, e, b), b * positions + m);
-    // Rows come from outside: a wrong one must not read out of bounds.
-    op.source(y, op.row_tile, e, b) = {clamp(row % positions, 0, positions - 1), clamp(row / positions, 0, op.x.dim(2).extent() - 1)};
+    op.source(y, op.row_tile, e, b) = op.source_of(op.row_tile * op.tile_rows + y, e, b);
 }
 
 // The rows that a thread copies from are looked up once, into its registers. Copies go round by round over all chunks of the
@@ -125,10 +112,7 @@ void define_sums(ProjectTensorCore &op, Input input) {
 void define_terms(ProjectTensorCore &op) {
     const Var &y = op.y, &e = op.e, &b = op.b;
     const FuncRef from = op.source(y, op.row_tile, e, b);
-    const Expr n = from[0], batch = from[1];
-    const Expr rms = sqrt(op.norm_dim) / max(sqrt(op.stats(n, 0, batch)), 1e-12f);
-    const Expr layer = 1.f / sqrt(op.stats(n, 2, batch) + 1e-5f);
-    op.row_terms(y, op.row_tile, e, b) = {select(op.norm == 1, rms, op.norm == 2, layer, 1.f), select(op.norm == 2, -op.stats(n, 1, batch) * layer, 0.f)};
+    op.row_terms(y, op.row_tile, e, b) = op.norm_terms(from[0], from[1]);
     const Expr o = min(op.column_tile * op.tile_columns + y, op.weights.dim(2).extent() - 1);
     op.column_terms(y, op.column_tile, e) = {op.colsum(o, e), op.bias(o, e)};
 }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "generators/codegen/kernel.h"
+#include "generators/project.h"
 #include "generators/tensor_core/instructions.h"
 
 namespace moa {
@@ -20,22 +20,8 @@ namespace moa {
 // Values: head_dim: 0 for one head of any width (a multiple of 8), or 32, 64, 128; tile_rows, tile_columns, warp_rows;
 // blocks: how many times 64 bytes of a row a pipeline stage holds; stages; plain, rotary: as in project.h (rotation needs a
 // head_dim).
-struct ProjectTensorCore {
+struct ProjectTensorCore : ProjectInputs {
     static constexpr int kWarpColumns = 64;
-
-    Halide::ImageParam x;
-    Halide::ImageParam rows{Halide::Int(32), 3, "rows"};
-    Halide::ImageParam weights;
-    Halide::ImageParam stats{Halide::Float(32), 3, "stats"};
-    Halide::ImageParam colsum{Halide::Float(32), 2, "colsum"};
-    Halide::ImageParam bias{Halide::Float(32), 2, "bias"};
-    Halide::ImageParam cosines{Halide::Float(32), 4, "cosines"};
-    Halide::ImageParam sines{Halide::Float(32), 4, "sines"};
-    Halide::ImageParam positions{Halide::Int(32), 3, "positions"};
-    Halide::ImageParam scale{Halide::Float(32), 4, "scale"};
-    Halide::Param<int> gather{"gather"}, norm{"norm"};
-    Halide::Param<float> norm_dim{"norm_dim"};
-    Halide::Param<int> activation{"activation"}, rotary_heads{"rotary_heads"}, scale_heads{"scale_heads"};
 
     Halide::Var d{"d"}, m{"m"}, h{"h"}, e{"e"}, b{"b"};
     // element of a 16-byte chunk, its place in the row (fragment.h), row or column of the tile, stage; tiles of the output
@@ -59,7 +45,6 @@ struct ProjectTensorCore {
     int warps() const {
         return tile_rows / warp_rows * (tile_columns / kWarpColumns);
     }
-    std::vector<Halide::Argument> arguments() const;
     std::vector<Halide::Func> outputs() const;
 };
 

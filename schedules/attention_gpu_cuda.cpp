@@ -1,32 +1,26 @@
 #include "generators/attention_gpu.h"
-#include "schedules/cuda.h"
-
-#include <algorithm>
+#include "schedules/attention_gpu_passes.h"
 
 namespace moa {
 
 using namespace Halide;
 
-// Knobs: rows of a block of threads and keys of a step; row_tile x key_tile of scores, and row_tile x 4 channels of sums, are a
-// thread's. Queries, a step's keys and its weights, and the sums are in shared memory; values
-// are read where they lie, neighbouring channels by neighbouring threads.
+// Knobs: those of attention_gpu_passes.h.
 void schedule_attention_gpu_cuda(AttentionGpu &a, const Target &target, const Values &knobs) {
-    constexpr int kChannels = AttentionGpu::kChannels;
-    const int rows = knobs("rows"), keys = knobs("keys"), key_tile = knobs("key_tile"), row_tile = knobs("row_tile");
-    const int row_threads = rows / row_tile, other_threads = cuda::kWarp / row_threads, groups = keys / key_tile / other_threads;
-    const int head_dim = knobs.get("head_dim", 0), channels = head_dim == 0 ? 1 : head_dim;
-    Var task("task"), lane("lane"), group("group"), round("round"), row("row"), row_thread("row_thread"), other("other");
+    const cuda::AttentionPasses passes(knobs);
+    const Var &lane = passes.lane, &group = passes.group, &round = passes.round;
+    Var task("task");
     cuda::begin_at_zero(a.q, a.k, a.v, a.mask, a.null_key, a.null_value, a.out.output_buffer());
 
-    if (head_dim != 0) {
-        a.out.bound(a.d, 0, head_dim);
+    if (passes.head_dim != 0) {
+        a.out.bound(a.d, 0, passes.head_dim);
     }
     // Axes are split by 1: of loops that fusing recovers with a remainder of a remainder, Halide knows the value only if they
     // are, and a block would compute all heads.
     Var head("head"), expert("expert"), batch("batch");
-    a.out.split(a.y, a.t, a.y, rows, TailStrategy::GuardWithIf)
+    a.out.split(a.y, a.t, a.y, passes.rows, TailStrategy::GuardWithIf)
         .split(a.d, round, lane, cuda::kWarp, TailStrategy::GuardWithIf)
-        .split(a.y, a.y, group, groups)
+        .split(a.y, a.y, group, passes.groups)
         .split(a.h, head, a.h, 1)
         .split(a.e, expert, a.e, 1)
         .split(a.b, batch, a.b, 1)
@@ -37,68 +31,10 @@ void schedule_attention_gpu_cuda(AttentionGpu &a, const Target &target, const Va
         .gpu_blocks(task)
         .gpu_threads(lane, group);
     const LoopLevel at(a.out, task);
-    const auto by_rows = [&](Func f) {
-        f.compute_at(at).bound_extent(a.i, rows).split(a.i, round, lane, cuda::kWarp, TailStrategy::GuardWithIf).gpu_threads(lane);
-        f.update().split(a.i, round, lane, cuda::kWarp, TailStrategy::GuardWithIf).gpu_threads(lane);
-    };
     for (Func f : {a.largest_query, a.null_score, a.maximum}) {
-        by_rows(f);
+        passes.by_rows(f, at, a.i);
     }
-    // Copies: lanes along the channels, as they lie in memory.
-    const auto copied = [&](Func f, const Var &position, int positions) {
-        if (head_dim != 0) {
-            f.bound_extent(a.d, head_dim);
-        }
-        f.align_storage(position, positions + cuda::kVector)
-            .split(a.d, round, lane, cuda::kWarp, TailStrategy::GuardWithIf)
-            .split(position, row, group, groups)
-            .reorder(row, lane, group, round)
-            .unroll(row, std::min(8, positions / groups))
-            .gpu_threads(lane, group);
-    };
-    a.queries.compute_at(at).bound_extent(a.i, rows);
-    copied(a.queries, a.i, rows);
-
-    // Threads of a block of rows x (keys or channels): a warp has row_threads of the first kind.
-    const auto by_tiles = [&](Stage stage, const Var &of_rows, const Var &thread_of_rows, const Var &others) {
-        stage.split(of_rows, row_thread, thread_of_rows, row_tile)
-            .split(others, other, others, other_threads, TailStrategy::GuardWithIf)
-            .split(other, round, other, groups, TailStrategy::GuardWithIf)
-            .fuse(row_thread, others, lane)
-            .gpu_threads(lane, other);
-    };
-    const auto in_registers = [&](AttentionGpu::Pass &pass, const LoopLevel &thread) {
-        pass.product.compute_at(thread).bound_extent(a.i, row_tile).bound_extent(a.key, key_tile).vectorize(a.i, cuda::kVector).unroll(a.i).unroll(a.key);
-        pass.product.update().reorder(a.i, a.key, pass.channels).vectorize(a.i, cuda::kVector).unroll(a.i).unroll(a.key).unroll(pass.channels, channels % 4 == 0 ? 4 : 1);
-        Func tile = pass.keys.in(pass.product);
-        tile.compute_at(pass.product, pass.channels).bound_extent(a.key, key_tile).vectorize(a.key, cuda::kVector).unroll(a.key).unroll(a.d);
-    };
-
-    a.largest.compute_at(at).bound_extent(a.i, rows).bound_extent(a.s, keys / key_tile);
-    by_tiles(a.largest, a.i, row, a.s);
-    a.largest.reorder(row, lane, other, round).unroll(row);
-    by_tiles(a.largest.update(), a.i, row, a.s);
-    a.largest.update().reorder(row, a.slot_keys.x, lane, other, round, a.slot_keys.y).unroll(row).unroll(a.slot_keys.x);
-    a.first.keys.compute_at(a.largest, a.slot_keys.y).bound_extent(a.key, keys);
-    copied(a.first.keys, a.key, keys);
-    in_registers(a.first, LoopLevel(a.largest, lane));
-
-    Var u = a.u;
-    a.sums.compute_at(at).bound_extent(a.u, kChannels + 1).bound_extent(a.i, rows);
-    by_tiles(a.sums, a.i, row, a.g);
-    a.sums.reorder(u, row, lane, other, round).unroll(u).unroll(row);
-    by_tiles(a.sums.update(), a.i, row, a.g);
-    a.sums.update().reorder(u, row, lane, other, round, a.blocks).unroll(u).unroll(row);
-    a.second.keys.compute_at(a.sums, a.blocks).bound_extent(a.key, keys);
-    copied(a.second.keys, a.key, keys);
-    Var key_in("key_in");
-    a.weight.compute_at(a.sums, a.blocks).bound_extent(a.i, rows).bound_extent(a.key, keys).split(a.key, a.key, key_in, key_tile);
-    by_tiles(a.weight, a.i, row, a.key);
-    a.weight.reorder(row, key_in, lane, other, round).unroll(row).unroll(key_in);
-    in_registers(a.second, LoopLevel(a.weight, lane));
-    a.mix.compute_at(a.sums, lane).bound_extent(a.u, kChannels + 1).bound_extent(a.g, 1).bound_extent(a.i, row_tile).unroll(a.u).unroll(a.i);
-    a.mix.update().reorder(a.u, a.i, a.mix_keys).unroll(a.u).unroll(a.i).unroll(a.mix_keys, 4);
-    a.weight.in(a.mix).compute_at(a.mix, a.mix_keys).bound_extent(a.i, row_tile).vectorize(a.i, cuda::kVector).unroll(a.i).unroll(a.key);
+    passes.schedule(a, at, a.u, [](AttentionGpu::Pass &, const LoopLevel &) {});
 
     // A block has one tile of one head: without saying so, the host would look for the largest of all blocks' arrays.
     for (Func f : {a.largest_query, a.null_score, a.maximum, a.queries, a.largest, a.sums, a.weight}) {
@@ -106,9 +42,6 @@ void schedule_attention_gpu_cuda(AttentionGpu &a, const Target &target, const Va
     }
     for (Func f : {a.first.keys, a.second.keys}) {
         f.bound_extent(a.h, 1).bound_extent(a.e, 1).bound_extent(a.b, 1);
-    }
-    for (Func f : {a.first.keys, a.second.keys, a.weight}) {
-        f.bound_extent(a.j, 1);
     }
 }
 
