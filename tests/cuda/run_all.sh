@@ -72,7 +72,7 @@ if ! ./moa devices > "$log/devices.txt" || ! grep -q '^cuda:' "$log/devices.txt"
 fi
 grep '^cuda:' "$log/devices.txt"
 
-operations="router_scores row_statistics coordinate_descent coordinate_descent_step coordinate_descent_finish select_tokens route_slots copy_indices
+operations="router_scores row_statistics coordinate_descent coordinate_descent_step coordinate_descent_finish select_tokens route_slots select_slots copy_indices
     project attention local_attention combine rotary_table"
 for op in $operations; do
     tests "ops.$op" ./gpu_tests --op "$op" "--gtest_filter=${op}_*_gpu*"
