@@ -12,11 +12,11 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
 import peers_gpu
+from compare import Failure, listed, run_json
 
 # dtypes of this library: what `moa bench` is asked for.
 DTYPES = {
@@ -27,27 +27,12 @@ DTYPES = {
 }
 
 
-class Failure(Exception):
-    """Ends the comparison with a message."""
-
-
-def run_json(command, options):
-    try:
-        result = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, timeout=options.timeout)
-    except subprocess.TimeoutExpired:
-        raise Failure(f"{command[0]} took more than {options.timeout:g} s") from None
-    try:
-        return json.loads(result.stdout)
-    except ValueError:
-        raise Failure((result.stderr.strip() or f"{command[0]}: exit code {result.returncode}").splitlines()[-1]) from None
-
-
 def measure_moa(dtype, cases, options):
     command = [options.tool, "bench", "--suite", "reference", "--device", options.device, "--json", *DTYPES[dtype],
                "--min-runs", options.min_runs, "--min-time", options.min_time]
     for case in cases:
         command += ["--case", case]
-    return {result["case"]: result for result in run_json(command, options)["cases"]}
+    return {result["case"]: result for result in run_json([str(c) for c in command], os.environ, options)["cases"]}
 
 
 def routers_of(cases):
@@ -56,7 +41,8 @@ def routers_of(cases):
 
 def measure_round(options):
     """{case: {contender: result}} of one round, and what the peers' process says of itself."""
-    answer = run_json([sys.executable, peers_gpu.__file__, *options.cases, "--min-runs", options.min_runs, "--min-time", options.min_time], options)
+    command = [sys.executable, peers_gpu.__file__, *options.cases, "--min-runs", str(options.min_runs), "--min-time", str(options.min_time)]
+    answer = run_json(command, os.environ, options)
     results = {case: dict(answer["cases"][case]) for case in options.cases}
     for dtype in options.dtypes:
         cases = [case for case in options.cases if dtype == "f32" or case not in peers_gpu.ROUTERS]
@@ -108,16 +94,6 @@ def print_ratios(all_results):
             package, cublas = best(results, "package"), best(results, "cuBLAS, tf32" if dtype in ("tf32", "f32") else "cuBLAS, bf16")
             columns = [package and package / ours["median_ms"], flash, cudnn, cublas and cublas / ours["median_ms"]]
             print(f"{case:<26} {dtype:<10} " + " ".join("         -" if c is None else f"{c:8.2f} x" for c in columns))
-
-
-def listed(known):
-    def parse(value):
-        names = [name for name in value.split(",") if name]
-        unknown = [name for name in names if name not in known]
-        if unknown or not names:
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'}; known: {', '.join(known)}")
-        return names
-    return parse
 
 
 def parse_options():
