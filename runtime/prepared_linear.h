@@ -40,6 +40,12 @@ public:
     int64_t dim_in() const {
         return in_;
     }
+    const std::vector<float> &weights() const {
+        return weights_;
+    }
+    const std::vector<float> &bias() const {
+        return bias_;
+    }
 
 private:
     Status move_to_gpu(Packed &packed, size_t panel_bytes, const std::shared_ptr<const cuda::Context> &context) const;

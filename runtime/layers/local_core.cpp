@@ -131,10 +131,6 @@ std::shared_ptr<const PreparedLinear> normed_product(std::vector<float> weights,
     return std::make_shared<const PreparedLinear>(1, out, in, std::move(weights), std::move(bias));
 }
 
-}  // namespace
-
-namespace {
-
 // Whether a product may turn queries and keys: the angle between the two depends on their distance alone, by position as by
 // slot. Not with powers by slot, nor where something comes between product and rotation; and only heads that rows for tensor
 // cores take.
@@ -144,8 +140,8 @@ bool may_turn_early(const LocalCore &core) {
     return plain && w.exact && !w.inv_freq.empty() && !w.use_xpos && (w.dim_head == 32 || w.dim_head == 64 || w.dim_head == 128);
 }
 
-// Queries are turned as if they were in the last of their windows' slots, look_forward windows after their own. Weights that
-// turn them by that much leave the rotation by position to the product.
+// Queries are turned as if they were in the last of their windows' slots, look_forward windows after their own. Weights (and
+// biases) that turn them by that much leave the rotation by position to the product.
 std::vector<float> queries_ahead(std::vector<float> weights, const LocalWindows &w, int64_t heads) {
     const int64_t d = w.dim_head, half = d / 2, in = static_cast<int64_t>(weights.size()) / (3 * heads * d);
     for (int64_t row = 0; row < heads * d; row++) {
@@ -163,6 +159,16 @@ std::vector<float> queries_ahead(std::vector<float> weights, const LocalWindows 
         }
     }
     return weights;
+}
+
+std::shared_ptr<const PreparedLinear> turned_qkv(const LocalCore &core) {
+    LocalCore::TurnedQkv &turned = *core.turned_qkv;
+    std::call_once(turned.once, [&] {
+        const PreparedLinear &qkv = *core.to_qkv;
+        turned.linear = std::make_shared<const PreparedLinear>(1, qkv.dim_out(), qkv.dim_in(), queries_ahead(qkv.weights(), core.windows, core.heads),
+                                                               queries_ahead(qkv.bias(), core.windows, core.heads));
+    });
+    return turned.linear;
 }
 
 }  // namespace
@@ -205,9 +211,6 @@ Result<LocalCore> read_local_core(const LocalMHA::Config &c, WeightReader &weigh
     if (!weights.ok()) {
         return weights.status();
     }
-    if (may_turn_early(core)) {
-        core.to_turned_qkv = normed_product(queries_ahead(qkv, core.windows, c.heads), {}, 3 * inner, gain, offset);
-    }
     core.to_qkv = normed_product(std::move(qkv), {}, 3 * inner, gain, offset);
     if (c.gate_values_per_head) {
         core.to_gate = normed_product(std::move(gate), std::move(gate_bias), c.heads, gain, offset);
@@ -246,8 +249,8 @@ void attend_locally(PlanBuilder &builder, const LocalCore &core, const LocalCore
     LocalWindows windows = core.windows;
     // Rows for tensor cores attend to turned queries and keys, without a mask; f32 that is to be exact has none.
     const bool tensor_cores = builder.on_gpu() && (builder.dtype() != DType::f32 || builder.precision() == Precision::tf32);
-    if (builder.ok() && tensor_cores && core.to_turned_qkv && !r.bias && !r.mask) {
-        qkv.linear = core.to_turned_qkv;
+    if (builder.ok() && tensor_cores && may_turn_early(core) && !r.bias && !r.mask) {
+        qkv.linear = turned_qkv(core);
         qkv.rotary = rotary_by_position(builder, windows, N);
         qkv.rotary_heads = 2 * H;
         windows.inv_freq.clear();

@@ -3,6 +3,8 @@
 #include "moa/local_attention.h"
 #include "runtime/layers/common.h"
 
+#include <memory>
+#include <mutex>
 #include <string>
 
 namespace moa {
@@ -42,7 +44,12 @@ struct LocalCore {
     bool prenorm = false, gated = false;
     LocalWindows windows{};
     std::shared_ptr<const PreparedLinear> to_qkv{}, to_gate{}, to_out{};
-    std::shared_ptr<const PreparedLinear> to_turned_qkv{};  // for rotation by position in the product; null: there is none
+    // to_qkv for rotation by position in the product. Made when a plan first wants it: only plans of GPUs do.
+    struct TurnedQkv {
+        std::once_flag once;
+        std::shared_ptr<const PreparedLinear> linear;
+    };
+    std::shared_ptr<TurnedQkv> turned_qkv = std::make_shared<TurnedQkv>();
 };
 
 Result<LocalCore> read_local_core(const LocalMHA::Config &config, WeightReader &weights, const std::string &prefix);
