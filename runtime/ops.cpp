@@ -138,23 +138,25 @@ Status fill_slots(const Run &run, const View &slots) {
     return {};
 }
 
+// What both route_slots and select_slots give: k slots of n positions, of r routers in b entries.
+template<class Arguments>
+void check_routes(Check &check, const Arguments &a, int64_t k, int64_t n, int64_t r, int64_t b) {
+    const int64_t sources = (b + std::max(a.source_div, 1) - 1) / std::max(a.source_div, 1);
+    check.extents("valid", a.valid, {k, r, b})
+        .extents("slots", a.slots, {n, r, b})
+        .extents("rows", a.rows, {k, r, b})
+        .that(a.source_div > 0, "source_div is {}", a.source_div)
+        .that(k <= n, "{} slots of {} positions", k, n)
+        .that(n * sources <= INT32_MAX, "{} positions in {} sources are more than 2^31", n, sources);
+}
+
 }  // namespace
 
 Status run(Run &run, const Row &row, const RouteSlots &given) {
     RouteSlots a = given;
     const int64_t k = a.indices.extent(0), r = a.indices.extent(1), b = a.indices.extent(2), n = a.slots.extent(0);
-    const int64_t sources = (b + std::max(a.source_div, 1) - 1) / std::max(a.source_div, 1);
-    const Check check = Check(row, problem(given))
-                            .rank("indices", a.indices, 3)
-                            .input("mask", a.mask, {n, b})
-                            .input("y", a.y, {n, r, b})
-                            .extents("scores", a.scores, {k, r, b})
-                            .extents("valid", a.valid, {k, r, b})
-                            .extents("slots", a.slots, {n, r, b})
-                            .extents("rows", a.rows, {k, r, b})
-                            .that(a.source_div > 0, "source_div is {}", a.source_div)
-                            .that(k <= n, "{} slots of {} positions", k, n)
-                            .that(n * sources <= INT32_MAX, "{} positions in {} sources are more than 2^31", n, sources);
+    Check check = Check(row, problem(given)).rank("indices", a.indices, 3).input("mask", a.mask, {n, b}).input("y", a.y, {n, r, b}).extents("scores", a.scores, {k, r, b});
+    check_routes(check, a, k, n, r, b);
     if (!check.status().ok() || nothing(a.slots)) {
         return check.status();
     }
@@ -167,18 +169,9 @@ Status run(Run &run, const Row &row, const RouteSlots &given) {
 Status run(Run &run, const Row &row, const SelectSlots &given) {
     SelectSlots a = given;
     const int64_t k = a.indices.extent(0), n = a.scores.extent(0), r = a.scores.extent(1), b = a.scores.extent(2);
-    const int64_t sources = (b + std::max(a.source_div, 1) - 1) / std::max(a.source_div, 1);
-    const Check check = Check(row, problem(given))
-                            .rank("scores", a.scores, 3)
-                            .input("mask", a.mask, {n, b})
-                            .extents("indices", a.indices, {k, r, b})
-                            .extents("routing_scores", a.routing_scores, {k, r, b})
-                            .extents("valid", a.valid, {k, r, b})
-                            .extents("slots", a.slots, {n, r, b})
-                            .extents("rows", a.rows, {k, r, b})
-                            .that(a.source_div > 0, "source_div is {}", a.source_div)
-                            .that(k <= n, "{} slots of {} positions", k, n)
-                            .that(n * sources <= INT32_MAX, "{} positions in {} sources are more than 2^31", n, sources);
+    Check check =
+        Check(row, problem(given)).rank("scores", a.scores, 3).input("mask", a.mask, {n, b}).extents("indices", a.indices, {k, r, b}).extents("routing_scores", a.routing_scores, {k, r, b});
+    check_routes(check, a, k, n, r, b);
     if (!check.status().ok() || nothing(a.slots)) {
         return check.status();
     }

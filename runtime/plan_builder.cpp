@@ -11,9 +11,6 @@ namespace moa {
 
 namespace {
 
-// Up to here, what a GPU's steps work on shares no memory, so that they may run side by side.
-constexpr size_t kRoomForSteps = size_t{1} << 30;
-
 size_t rounded(size_t bytes) {
     return (bytes + Plan::kWorkspaceAlignment - 1) / Plan::kWorkspaceAlignment * Plan::kWorkspaceAlignment;
 }
@@ -299,94 +296,6 @@ void PlanBuilder::host(std::string name, std::initializer_list<Handle> uses, Pla
     }
     plan_->steps.push_back({std::move(name), "", on_gpu() ? "copies and fills" : "host", 0, {}});
     add(touched, std::move(action));
-}
-
-// First fit, large ones first: temporaries whose lifetimes do not meet share memory.
-void PlanBuilder::place_temporaries() {
-    std::vector<PlanImpl::Tensor *> placed, waiting;
-    size_t all = 0;
-    for (PlanImpl::Tensor &tensor : plan_->tensors) {
-        if (tensor.kind == PlanImpl::Tensor::Kind::temporary && tensor.same_as < 0 && tensor.first_use >= 0) {
-            waiting.push_back(&tensor);
-            all += tensor.bytes;
-        }
-    }
-    const bool apart = on_gpu() && all <= kRoomForSteps;
-    std::stable_sort(waiting.begin(), waiting.end(), [](const auto *a, const auto *b) { return a->bytes > b->bytes; });
-    for (PlanImpl::Tensor *tensor : waiting) {
-        std::vector<PlanImpl::Tensor *> meeting;
-        for (PlanImpl::Tensor *other : placed) {
-            if (apart || (other->first_use <= tensor->last_use && tensor->first_use <= other->last_use)) {
-                meeting.push_back(other);
-            }
-        }
-        std::sort(meeting.begin(), meeting.end(), [](const auto *a, const auto *b) { return a->offset < b->offset; });
-        for (const PlanImpl::Tensor *other : meeting) {
-            if (tensor->offset + tensor->bytes <= other->offset) {
-                break;
-            }
-            tensor->offset = std::max(tensor->offset, other->offset + other->bytes);
-        }
-        placed.push_back(tensor);
-        plan_->temporary_bytes = std::max(plan_->temporary_bytes, tensor->offset + tensor->bytes);
-    }
-}
-
-void PlanBuilder::place_scratch() {
-    size_t sum = 0, most = 0;
-    for (const PlanImpl::Use &use : plan_->uses) {
-        sum += use.scratch_bytes;
-        most = std::max(most, use.scratch_bytes);
-    }
-    const bool apart = sum <= kRoomForSteps;
-    plan_->scratch_bytes = apart ? sum : most;
-    size_t offset = 0;
-    for (PlanImpl::Use &use : plan_->uses) {
-        use.scratch_offset = offset;
-        offset += apart ? use.scratch_bytes : 0;
-    }
-}
-
-namespace {
-
-bool meet(size_t a, size_t a_bytes, size_t b, size_t b_bytes) {
-    return a < b + b_bytes && b < a + a_bytes;
-}
-
-// Whether two steps may not run at once. Who writes is not known of temporaries, so that two readers count, too.
-bool conflict(const PlanImpl &plan, const PlanImpl::Use &one, const PlanImpl::Use &two) {
-    using Kind = PlanImpl::Tensor::Kind;
-    for (const int a : one.tensors) {
-        for (const int b : two.tensors) {
-            const PlanImpl::Tensor &s = plan.tensors[a], &t = plan.tensors[b];
-            if (a == b && s.kind == Kind::argument && plan.arguments[s.argument].output) {
-                return true;
-            }
-            if (s.kind == Kind::temporary && t.kind == Kind::temporary && meet(s.offset, s.bytes, t.offset, t.bytes)) {
-                return true;
-            }
-        }
-    }
-    return meet(one.scratch_offset, one.scratch_bytes, two.scratch_offset, two.scratch_bytes);
-}
-
-}  // namespace
-
-// A step waits for the latest steps that it conflicts with, and not for those that these wait for already.
-void PlanBuilder::order_steps() {
-    const size_t count = plan_->uses.size();
-    std::vector<std::vector<bool>> before(count, std::vector<bool>(count));
-    for (size_t step = 0; step < count; step++) {
-        for (size_t earlier = step; earlier-- > 0;) {
-            if (!before[step][earlier] && conflict(*plan_, plan_->uses[earlier], plan_->uses[step])) {
-                plan_->uses[step].after.push_back(static_cast<int>(earlier));
-                before[step][earlier] = true;
-                for (size_t first = 0; first < earlier; first++) {
-                    before[step][first] = before[step][first] || before[earlier][first];
-                }
-            }
-        }
-    }
 }
 
 Result<Plan> PlanBuilder::finish() {
