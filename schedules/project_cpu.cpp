@@ -86,15 +86,16 @@ void schedule_project_cpu(Project &op, const Target &target, const Values &knobs
 
     op.column_terms.compute_at(op.out, task).store_in(MemoryType::Stack).bound_storage(op.o, columns);
 
+    // Rows are rounded up to whole tiles, not to a whole task: 1024 rows are 1032 then, not 1056.
     op.sums.compute_at(op.out, task)
         .store_in(MemoryType::Stack)
         .bound_extent(op.i, panel)
-        .bound_extent(op.m, rows)
+        .bound_storage(op.m, rows)
         .bound_storage(op.p, columns / panel + (plain ? 0 : 2))
         .vectorize(op.i, vector)
         .unroll(op.i);
     op.sums.update()
-        .split(op.m, tile, row, tile_rows)
+        .split(op.m, tile, row, tile_rows, TailStrategy::RoundUp)
         .reorder(op.i, row, tile, op.p, op.blocks)
         .vectorize(op.i, vector)
         .unroll(op.i)
@@ -102,7 +103,7 @@ void schedule_project_cpu(Project &op, const Target &target, const Values &knobs
     op.packed.compute_at(op.sums, op.blocks)
         .store_in(MemoryType::Stack)
         .bound_extent(op.c, op.block)
-        .bound_extent(op.m, rows)
+        .bound_storage(op.m, rows)
         .align_storage(op.c, op.block + (knobs.get("tiles", 0) != 0 ? 32 : 16))  // tiles want rows on cache lines
         .vectorize(op.c, 2 * vector);
     if (knobs.get("tiles", 0) != 0) {
