@@ -94,8 +94,9 @@ size_t scratch_bytes(const Row &row, const Project & /*a*/) {
 
 size_t scratch_bytes(const Row &row, const Attention &a) {
     const int64_t rows = row.knob("rows", 1), keys = row.knob("keys", 1), width = padded_width(row, a.q.extent(0));
-    const int64_t state = 4 * rows * (width + kStateRows), queries = 4 * rows * width, scores = 4 * rows * keys, copied = 4 * keys * width;
-    return arena(row, {state, queries, scores, scores, 4 * rows * width, copied, copied}, kReuse);
+    const int64_t tiles = row.knob("row_tiles", 1), scores = 4 * rows * keys, outputs = 4 * rows * width, copied = 4 * keys * width;
+    const int64_t state = tiles * 4 * rows * (width + kStateRows), queries = tiles * outputs;
+    return arena(row, {state, queries, scores, scores, outputs, copied, copied}, kReuse);
 }
 
 size_t scratch_bytes(const Row &row, const LocalAttention &a) {
