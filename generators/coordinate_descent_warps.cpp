@@ -28,8 +28,10 @@ void define_values(CoordinateDescentWarps &op) {
     const Expr inside = min(op.n, positions - 1);
     const Expr score = max(op.scores(inside, op.warps.r, op.warps.b), kSmallestValid);
     const Expr kept = op.n < positions && op.mask(inside, op.warps.b) != 0;
-    // Chosen as integers: what a masked score holds, NaN included, must not be looked at.
-    op.values(op.n, op.warps.r, op.warps.b) = reinterpret<float>(select(kept, reinterpret<uint32_t>(score), reinterpret<uint32_t>(Expr(kMasked))));
+    // Chosen as integers: what a masked score holds, NaN included, must not be looked at. Zeros have no sign: all lanes of a warp
+    // store what they found to be the largest, and of two zeros that would be another one in each.
+    const Expr bits = reinterpret<uint32_t>(score), zero = cast<uint32_t>(0), minus_zero = cast<uint32_t>(1) << 31;
+    op.values(op.n, op.warps.r, op.warps.b) = reinterpret<float>(select(kept, select(bits == minus_zero, zero, bits), reinterpret<uint32_t>(Expr(kMasked))));
 }
 
 Expr value_of_step(const CoordinateDescentWarps &op) {

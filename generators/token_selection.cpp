@@ -75,10 +75,10 @@ Func define_level(TokenSelection &op, int shift, int bits, const Expr &prefix, c
         above += select(bin > larger, level.histogram(digit_of(lane, warp, larger), r, b), 0);
     }
     const Expr mine = level.histogram(digit_of(lane, warp, bin), r, b);
-    // One of the digits is it: at least as many keys as are wanted have the prefix. The others write where nobody reads; a condition
-    // around the exchanges of lanes is no choice.
+    // One of the digits is it: at least as many keys as are wanted have the prefix.
+    level.choice.where(above < wanted && wanted <= above + mine);
     level.found(x, r, b) = Tuple(undef<uint32_t>(), undef<int>());
-    level.found(select(above < wanted && wanted <= above + mine, 0, 1), r, b) = Tuple(prefix | (u32(digit_of(lane, warp, bin)) << shift), wanted - above);
+    level.found(0, r, b) = Tuple(prefix | (u32(digit_of(lane, warp, bin)) << shift), wanted - above);
     op.levels.push_back(level);
     return level.found;
 }

@@ -23,7 +23,7 @@ struct TokenSelection {
         Halide::Func upto;                 // (l, w, r, b): of the warp's lanes up to this
         Halide::Func earlier;              // (l, w, r, b): all of warp l, if it comes before warp w
         std::vector<Halide::Func> before;  // (l, w, r, b): of all warps before w
-        Halide::Func found;                // (x, r, b): {prefix, how many keys of that prefix are wanted} at 0
+        Halide::Func found;                // (x, r, b) at x = 0: {prefix, how many keys of that prefix are wanted}
     };
 
     explicit TokenSelection(const Values &values)

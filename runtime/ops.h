@@ -191,7 +191,7 @@ Problem problem(const SelectSlots &a);
 Problem problem(const CopyIndices &a);     // selected, narrow
 Problem problem(const Project &a);         // rows, dim_in, dim_out, head_dim, heads, plain, rotary, aligned
 Problem problem(const Attention &a);       // queries, keys, head_dim, heads, aligned
-Problem problem(const LocalAttention &a);  // positions, window, slots, head_dim, ragged (no whole warps), heads, plain, exact, masked, turned, aligned
+Problem problem(const LocalAttention &a);  // positions, window, slots, head_dim, heads, plain, exact, masked, turned, aligned
 Problem problem(const Combine &a);
 Problem problem(const RotaryTable &a);
 

@@ -61,10 +61,9 @@ Problem problem(const Attention &a) {
     return {"attention", a.q.dtype, {{"queries", a.q.extent(1)}, {"keys", a.k.extent(1)}, {"head_dim", a.q.extent(0)}, {"heads", a.q.extent(2)}, {"aligned", aligned({&a.q, &a.k, &a.v, &a.out})}}};
 }
 Problem problem(const LocalAttention &a) {
-    constexpr int64_t kWarp = 32;
     const int64_t d = a.q.extent(0);
-    const bool plain = !a.has_bias && !a.has_gate && !a.shared_qk && !a.normalize_q && !a.normalize_k, ragged = d > kWarp && d % kWarp != 0;
-    return {"local_attention", a.q.dtype, {{"positions", a.q.extent(1)}, {"window", a.window}, {"slots", slots_of(a)}, {"head_dim", d}, {"ragged", ragged ? 1 : 0}, {"heads", a.q.extent(2)}, {"plain", plain ? 1 : 0}, {"exact", a.exact ? 1 : 0}, {"masked", a.has_mask ? 1 : 0}, {"turned", a.turned ? 1 : 0}, {"aligned", aligned({&a.q, &a.k, &a.v, &a.out})}}};
+    const bool plain = !a.has_bias && !a.has_gate && !a.shared_qk && !a.normalize_q && !a.normalize_k;
+    return {"local_attention", a.q.dtype, {{"positions", a.q.extent(1)}, {"window", a.window}, {"slots", slots_of(a)}, {"head_dim", d}, {"heads", a.q.extent(2)}, {"plain", plain ? 1 : 0}, {"exact", a.exact ? 1 : 0}, {"masked", a.has_mask ? 1 : 0}, {"turned", a.turned ? 1 : 0}, {"aligned", aligned({&a.q, &a.k, &a.v, &a.out})}}};
 }
 Problem problem(const Combine &a) {
     return {"combine", a.out.dtype, {{"positions", a.out.extent(1)}, {"dim_out", a.out.extent(0)}, {"experts", a.a.extent(2)}}};

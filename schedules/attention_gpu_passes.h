@@ -56,7 +56,7 @@ struct AttentionPasses {
         pass.product.compute_at(thread).bound_extent(a.i, row_tile).bound_extent(a.key, key_tile).vectorize(a.i, kVector).unroll(a.i).unroll(a.key);
         pass.product.update().reorder(a.i, a.key, pass.channels).vectorize(a.i, kVector).unroll(a.i).unroll(a.key).unroll(pass.channels, channels % 4 == 0 ? 4 : 1);
         Halide::Func tile = pass.keys.in(pass.product);
-        tile.compute_at(pass.product, pass.channels).bound_extent(a.key, key_tile).vectorize(a.key, kVector).unroll(a.key).unroll(a.d);
+        tile.compute_at(pass.product, pass.channels).bound_extent(a.key, key_tile).vectorize(a.key, std::min(kVector, key_tile)).unroll(a.key).unroll(a.d);
     }
 
     // Queries, and both passes over the keys. `member` is a group's channel; before_keys(pass, step) schedules what keys want.

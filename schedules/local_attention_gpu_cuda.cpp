@@ -40,6 +40,8 @@ void schedule_local_attention_gpu_cuda(LocalAttentionGpu &a, const Target &targe
     if (!plain) {
         passes.by_rows(a.query_squares, at, a.i);
     }
+    // Halide lays a block's arrays end to end, and reads vectors as if each began where a vector may: so each has to end there.
+    a.mean.align_storage(a.d, cuda::kVector);
     a.mean.compute_at(at).split(a.d, round, lane, cuda::kWarp, TailStrategy::GuardWithIf).gpu_threads(lane);
     a.mean.update().split(a.d, round, lane, cuda::kWarp, TailStrategy::GuardWithIf).gpu_threads(lane);
     passes.schedule(a, at, a.c, [&](LocalAttentionGpu::Pass &pass, const LoopLevel &step) {

@@ -61,6 +61,10 @@ void schedule_select_tokens_gpu_cuda(SelectTokensGpu &op, const Target &target, 
     const auto at_block = [&](Func f) -> Func { return f.compute_at(op.indices, block); };
     // Masked and ordered once; five loops read them.
     at_block(op.keys).store_in(MemoryType::Heap);
+    // A block's arrays in device memory follow each other, of 8 bytes (what is ranked) and of 4. Halide puts each of them at a
+    // multiple of 8, but adds their sizes up as if it did not: with odd ones, blocks would share their last key.
+    op.keys.align_storage(op.n, 2);
+    op.bits.align_storage(op.w, 2);
     {
         Var warps("warps"), lane("lane"), item("item");
         op.keys.split(op.n, round, item, cuda::kWarp * kWarps * SelectTokensGpu::kUnrolled, TailStrategy::GuardWithIf)

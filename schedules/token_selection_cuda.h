@@ -36,7 +36,8 @@ inline void schedule_token_selection(TokenSelection &op, const Halide::LoopLevel
         in_registers(level.scan, thread);
 
         const RVar bin = level.choice.x, of_warp = level.choice.y, of_block = level.choice.z;
-        shared(level.found).bound(op.x, 0, 2).update().allow_race_conditions().reorder(bin, of_warp, of_block).unroll(bin).gpu_threads(of_warp, of_block);
+        // The exchanges of lanes end before the loop over bins, and so before the condition on who writes.
+        shared(level.found).bound(op.x, 0, 1).update().allow_race_conditions().reorder(bin, of_warp, of_block).unroll(bin).gpu_threads(of_warp, of_block);
         in_registers({level.earlier}, LoopLevel(level.found, of_warp));
         in_registers(level.before, LoopLevel(level.found, of_warp));
     }

@@ -21,6 +21,9 @@ constexpr int kFail = 1;         // a result is wrong
 constexpr int kBadInput = 2;     // options, files or devices that cannot be used: one line on standard error
 constexpr int kUnsupported = 3;  // valid, but not what this build or machine can do
 
+// The whole command: parses its arguments, does what they say, and returns the exit code.
+int run_commands(int argc, char **argv);
+
 void write_out(std::string_view text);
 
 template<class... Args>

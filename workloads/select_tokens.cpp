@@ -131,6 +131,7 @@ const Workload &select_tokens_workload() {
                        "n63_k8_b3_mask2",
                        "n63_k8_b3_mask2_rank",
                        "n65_k33_b3_r2_mask3_rank",
+                       "n65_k33_b9_r40_rank",
                        "n65_k33_b3_r2_mask3_offset1000",
                        "n127_k16_mask4",
                        "n127_k16_mask4_rank",

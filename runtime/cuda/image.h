@@ -13,7 +13,7 @@
 namespace moa::cuda {
 
 struct Image {
-    int sm = 0;  // 90: machine code for sm_90; 0: PTX, which the driver compiles for any GPU
+    int sm = 0;  // 90: machine code for sm_90, which the driver may have to decompress; 0: PTX, which it compiles for any GPU
     std::span<const char> data;
 };
 

@@ -3,7 +3,10 @@
 #include "generators/codegen/cuda/ptxas.h"
 
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <gtest/gtest.h>
+#include <stdexcept>
 #include <string>
 
 namespace moa::codegen::cuda {
@@ -125,6 +128,25 @@ TEST(Ptxas, FiguresAreTheMostOfAllKernels) {
     EXPECT_EQ(figures.stack_bytes, 32);
     EXPECT_EQ(figures.spill_bytes, 64);
     EXPECT_EQ(figures.shared_bytes, 2048);
+}
+
+TEST(Ptxas, CodeIsCompressedByTheProgramBesideIt) {
+    namespace fs = std::filesystem;
+    const fs::path folder = fs::path(testing::TempDir()) / "moa_toolkit", ptxas = folder / "ptxas", fatbinary = folder / "fatbinary";
+    fs::remove_all(folder);
+    fs::create_directory(folder);
+    std::ofstream(ptxas) << "";
+    EXPECT_EQ(compress(ptxas, "code", 90), "code") << "there is none";
+    const auto stand_in = [&](const char *script) {
+        std::ofstream(fatbinary) << "#!/bin/sh\n"
+                                 << script;
+        fs::permissions(fatbinary, fs::perms::owner_all);
+    };
+    stand_in("for argument; do case $argument in --create=*) echo \"$@\" > \"${argument#--create=}\";; esac; done");
+    EXPECT_NE(compress(ptxas, "code", 90).find("--image3=kind=elf,sm=90,file="), string::npos);
+    stand_in("echo no; exit 1");
+    EXPECT_THROW(compress(ptxas, "code", 90), std::runtime_error);
+    fs::remove_all(folder);
 }
 
 TEST(Ptxas, AMissingProgramIsAnError) {

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 
 namespace moa::codegen::cuda {
@@ -63,6 +64,18 @@ TEST(CudaPasses, LeaveKernelsWithoutMarkersAlone) {
     const Stmt plain = block("f", Float(32), MemoryType::Register, 64, store("f", 1.f, variable("t")));
     std::vector<CopyLoop> loops;
     EXPECT_TRUE(lower_tensor_core(plain, loops).same_as(plain));
+}
+
+TEST(CudaPasses, VectorsOfSharedMemoryLieWhereTheyMay) {
+    const auto reads = [](const Expr &first) {
+        const Expr vector = Load::make(Float(32, 4), "f", Ramp::make(first, 1, 4), Buffer<>(), Parameter(), const_true(4), ModulusRemainder(4, 0));
+        return block("f", Float(32), MemoryType::GPUShared, 64, Evaluate::make(vector));
+    };
+    const Expr n = variable("n"), padded = (n + 3) / 4 * 4;
+    EXPECT_NO_THROW(check_alignment(reads(variable("t") * 4 + max(padded, 32))));
+    EXPECT_NO_THROW(check_alignment(LetStmt::make("start", n * 20, reads(variable("start") + 128))));
+    EXPECT_THROW(check_alignment(reads(variable("t") * 4 + max(n, 32))), std::runtime_error);
+    EXPECT_THROW(check_alignment(LetStmt::make("start", max(n, 32), reads(variable("start") + 128))), std::runtime_error);
 }
 
 TEST(CudaPasses, WhatIsOnlyInSightIsNotComputed) {

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <limits>
 #include <memory>
+#include <string>
 #include <thread>
 
 // Promises of plans on a GPU besides their results. Skipped on machines without one.
@@ -143,6 +144,39 @@ TEST_F(GpuTest, ThreadsShareOnePlan) {
         thread.join();
     }
     EXPECT_EQ(wrong, 0);
+}
+
+TEST_F(GpuTest, DevicesWorkAtOnce) {
+    if (cuda::device_count() < 2) {
+        GTEST_SKIP() << "there is one GPU";
+    }
+    const std::vector<float> want = result_of(x);
+    const Device other{DeviceType::cuda, test_gpu().index == 0 ? 1 : 0};
+    PlanOptions there;
+    there.device = other;
+    Result<Plan> second = layer->plan(shapes, there);
+    ASSERT_TRUE(second.ok()) << second.status().message();
+    std::atomic<int> wrong{0};
+    const auto work = [&](const Plan &made) {
+        for (int again = 0; again < 20; again++) {
+            std::vector<float> out(x.size());
+            const auto view = [&](const std::vector<float> &values) { return TensorView(values.data(), DType::f32, {kBatch, kLength, config.dim}); };
+            wrong += !run(made, {{"x", view(x)}, {"out", view(out)}}).ok() || !same(out, want) ? 1 : 0;
+        }
+    };
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; t++) {
+        threads.emplace_back([&, t] { work(t % 2 == 0 ? *plan : *second); });
+    }
+    for (std::thread &thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(wrong, 0);
+    // Tensors of one device are no tensors of the other.
+    Memory m = memory(x);
+    const Status status = second->run(tensors(m), m.workspace.bytes());
+    EXPECT_EQ(status.code(), Code::invalid_argument);
+    EXPECT_NE(status.message().find("on cuda:" + std::to_string(other.index)), std::string::npos) << status.message();
 }
 
 TEST_F(GpuTest, PlansAreMadeByThreadsAtOnce) {

@@ -34,19 +34,16 @@ std::vector<Problem> problems() {
         all.push_back({"row_statistics", dtype, {{"positions", 4096}, {"dim_in", 512}}});
         all.push_back({"combine", dtype, {{"positions", 4096}, {"dim_out", 512}, {"experts", 4}}});
         all.push_back({"combine", dtype, {{"positions", 5}, {"dim_out", 1}, {"experts", 1}}});
-        for (const int64_t head_dim : {8, 32, 48, 64, 80, 128, 256}) {
+        for (const int64_t head_dim : {1, 8, 32, 33, 48, 64, 80, 128, 160, 216, 217, 256}) {
             for (const int64_t rows : {1, 1000}) {
                 all.push_back({"attention", dtype, {{"queries", rows}, {"keys", rows}, {"head_dim", head_dim}, {"heads", 8}, {"aligned", 1}}});
                 for (const int64_t rotary : {0, 1}) {
                     const int64_t plain = head_dim % 32 == 0 && rotary == 0 ? 1 : 0;
                     all.push_back({"project", dtype, {{"rows", rows}, {"dim_in", 512}, {"dim_out", 8 * head_dim}, {"head_dim", head_dim}, {"heads", 8}, {"plain", plain}, {"rotary", rotary}, {"aligned", 1}}});
                 }
-                if (head_dim > 128 || (head_dim > 32 && head_dim % 32 != 0)) {
-                    continue;  // no row for every GPU takes these
-                }
-                all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 128}, {"slots", 384}, {"head_dim", head_dim}, {"ragged", 0}, {"heads", 8}, {"plain", 1}}});
-                all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 128}, {"slots", 384}, {"head_dim", head_dim}, {"ragged", 0}, {"heads", 8}, {"plain", 1}, {"exact", 1}, {"masked", 0}, {"turned", 1}, {"aligned", 1}}});
-                all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 7}, {"slots", 14}, {"head_dim", head_dim}, {"ragged", 0}, {"heads", 8}, {"plain", 0}}});
+                all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 128}, {"slots", 384}, {"head_dim", head_dim}, {"heads", 8}, {"plain", 1}}});
+                all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 128}, {"slots", 384}, {"head_dim", head_dim}, {"heads", 8}, {"plain", 1}, {"exact", 1}, {"masked", 0}, {"turned", 1}, {"aligned", 1}}});
+                all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 7}, {"slots", 14}, {"head_dim", head_dim}, {"heads", 8}, {"plain", 0}}});
             }
         }
     }

@@ -13,6 +13,6 @@ int main(int argc, char **argv) {
             op = argv[i + 1];
         }
     }
-    moa::workloads::register_row_tests(op);
+    moa::workloads::register_row_tests({.op = op});
     return RUN_ALL_TESTS();
 }

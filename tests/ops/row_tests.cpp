@@ -10,6 +10,7 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +23,7 @@ namespace moa::workloads {
 namespace {
 
 constexpr Intent kTested[] = {Intent::smoke, Intent::regular, Intent::irregular, Intent::options};
+constexpr Intent kBrief[] = {Intent::smoke, Intent::irregular};
 
 // The instance of the latest case: rows of an operation meet the same tensors, and its reference runs once.
 Result<Instance *> instance_of(const Workload &workload, const Case &wanted) {
@@ -66,8 +68,8 @@ Status run_with(Instance &instance, const Row &row, int threads) {
 
 class RowTest : public testing::Test {
 public:
-    RowTest(const Workload &workload, Case wanted, const Row &row)
-        : workload_(workload), case_(std::move(wanted)), row_(row) {
+    RowTest(const Workload &workload, Case wanted, const Row &row, bool once)
+        : workload_(workload), case_(std::move(wanted)), row_(row), runs_(once ? 1 : 3) {
     }
 
     void TestBody() override {
@@ -116,7 +118,7 @@ private:
         const Result<GpuInstance> copies = GpuInstance::make(test_device(), instance, row_);
         ASSERT_TRUE(copies) << copies.status().message() << "\n  " << replay(case_, row_, 1);
         std::vector<std::byte> bytes;
-        for (int run = 0; run < 3; run++) {
+        for (int run = 0; run < runs_; run++) {
             instance.poison();
             const Status status = copies->run();
             ASSERT_TRUE(status) << status.message() << "\n  " << replay(case_, row_, 1);
@@ -132,6 +134,7 @@ private:
     const Workload &workload_;
     Case case_;
     const Row &row_;
+    int runs_;  // on a GPU
 };
 
 // What a row says of a case on a machine that has everything, so that only sizes count.
@@ -160,7 +163,7 @@ private:
 };
 
 // Of one device: rows of the case's dtype and precision that accept its sizes.
-void register_case(const Workload &workload, const Case &tested, DeviceType device) {
+void register_case(const Workload &workload, const Case &tested, DeviceType device, bool once) {
     std::vector<const Row *> rows;
     for (const Row &row : built_rows()) {
         if (row.op == tested.op && row.device == device && dtype_of(row) == tested.dtype && precision_of(row) == tested.precision) {
@@ -178,16 +181,16 @@ void register_case(const Workload &workload, const Case &tested, DeviceType devi
         if (made.ok() && accepts(*row, (*made)->problem())) {
             taken = true;
             testing::RegisterTest(suite.c_str(), (tested.shape + "/" + std::string(row->name)).c_str(), nullptr, nullptr, __FILE__, __LINE__,
-                                  [&workload, tested, row]() -> testing::Test * { return new RowTest(workload, tested, *row); });
+                                  [&workload, tested, row, once]() -> testing::Test * { return new RowTest(workload, tested, *row, once); });
         }
     }
-    // Exact rows take what rows of tf32 do not. Heads wider than this are the cpu's, and so are local heads that fill no whole warps.
+    // Exact rows take what rows of tf32 do not. Heads wider than this are the cpu's.
     constexpr int64_t kWidestHeadOnGpus = 256;
-    const auto value = [&](std::string_view name) {
-        const int64_t *found = made.ok() ? (*made)->problem().find(name) : nullptr;
-        return found == nullptr ? int64_t{0} : *found;
+    const auto too_wide = [](const Problem &problem) {
+        const int64_t *head_dim = problem.find("head_dim");
+        return head_dim != nullptr && *head_dim > kWidestHeadOnGpus;
     };
-    const bool of_the_cpu = device == DeviceType::cuda && (value("head_dim") > kWidestHeadOnGpus || value("ragged") != 0);
+    const bool of_the_cpu = device == DeviceType::cuda && made.ok() && too_wide((*made)->problem());
     if (!taken && !of_the_cpu && tested.precision == Precision::exact) {
         testing::RegisterTest((suite + "_accepted").c_str(), tested.shape.c_str(), nullptr, nullptr, __FILE__, __LINE__,
                               [tested, device]() -> testing::Test * { return new AcceptedTest(tested, device); });
@@ -196,19 +199,24 @@ void register_case(const Workload &workload, const Case &tested, DeviceType devi
 
 }  // namespace
 
-void register_row_tests(std::string_view op) {
+void register_row_tests(const RowTests &wanted) {
+    const std::span<const Intent> intents = wanted.brief ? std::span<const Intent>(kBrief) : std::span<const Intent>(kTested);
     for (const Workload *workload : all_workloads()) {
-        if (!op.empty() && workload->name() != op) {
+        if (!wanted.op.empty() && workload->name() != wanted.op) {
             continue;
         }
         for (const DType dtype : workload->dtypes()) {
-            for (const Intent intent : kTested) {
+            for (const Intent intent : intents) {
                 for (const std::string &shape : workload->shapes(intent)) {
-                    for (const DeviceType device : {DeviceType::cpu, DeviceType::cuda}) {
-                        register_case(*workload, {.op = std::string(workload->name()), .dtype = dtype, .shape = shape}, device);
+                    const Case exact{.op = std::string(workload->name()), .dtype = dtype, .shape = shape};
+                    if (!wanted.gpus) {
+                        register_case(*workload, exact, DeviceType::cpu, wanted.brief);
                     }
+                    register_case(*workload, exact, DeviceType::cuda, wanted.brief);
                     if (dtype == DType::f32) {
-                        register_case(*workload, {.op = std::string(workload->name()), .precision = Precision::tf32, .shape = shape}, DeviceType::cuda);
+                        Case tf32 = exact;
+                        tf32.precision = Precision::tf32;
+                        register_case(*workload, tf32, DeviceType::cuda, wanted.brief);
                     }
                 }
             }

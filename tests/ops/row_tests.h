@@ -4,7 +4,14 @@
 
 namespace moa::workloads {
 
-// Registers the tests of an operation's rows, or of all with an empty name.
-void register_row_tests(std::string_view op);
+struct RowTests {
+    std::string_view op;  // empty: of all operations
+    bool gpus = false;    // rows for GPUs only
+    // Every row with every irregular shape that it takes (tails, masks, strides, empty tensors), once: what a sanitizer, which
+    // slows a kernel a hundredfold, can watch in minutes.
+    bool brief = false;
+};
+
+void register_row_tests(const RowTests &wanted);
 
 }  // namespace moa::workloads

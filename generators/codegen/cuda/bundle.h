@@ -9,7 +9,7 @@ namespace moa::codegen::cuda {
 
 struct Image {
     uint32_t sm = 0;    // 80 for sm_80; 0: PTX
-    std::string bytes;  // of PTX, the text
+    std::string bytes;  // of PTX, the text; else what drivers load: ELF, or a fat binary of one compressed
 };
 
 // Little-endian: char magic[8] = "MOACUDA", u32 version = 1, u32 count, then for each image u32 sm, u32 0, u64 offset, u64

@@ -68,10 +68,10 @@ std::string bundle_of(const std::string &ptx, const CudaOptions &options, CudaRe
         std::set<int> architectures(options.cubins.begin(), options.cubins.end());
         architectures.insert(options.checks.begin(), options.checks.end());
         for (const int sm : architectures) {
-            Assembled assembled = assemble(options.ptxas, ptx, sm);
+            const Assembled assembled = assemble(options.ptxas, ptx, sm);
             report.figures[sm] = assembled.figures;
             if (std::find(options.cubins.begin(), options.cubins.end(), sm) != options.cubins.end()) {
-                images.push_back({static_cast<uint32_t>(sm), std::move(assembled.cubin)});
+                images.push_back({static_cast<uint32_t>(sm), compress(options.ptxas, assembled.cubin, sm)});
             }
         }
     }

@@ -36,6 +36,11 @@ struct CopyLoop {
 // its group would be committed an iteration late, and the wait would not cover it.
 Halide::Internal::Stmt pipeline_copies(const Halide::Internal::Stmt &s, const std::vector<std::string> &pipelined, std::vector<CopyLoop> &loops);
 
+// Throws if a vector of shared memory may lie at an address that is no multiple of its size. Halide lays the arrays of a block
+// end to end, but believes of every index what it knew of it when the array was alone; where an array ends elsewhere, the
+// vectors of all later ones are misaligned. Schedules use align_storage where an extent is known to a launch only.
+void check_alignment(const Halide::Internal::Stmt &s);
+
 // All of them, in this order.
 Halide::Internal::Stmt lower_tensor_core(const Halide::Internal::Stmt &s, std::vector<CopyLoop> &loops);
 

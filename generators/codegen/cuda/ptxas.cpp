@@ -108,4 +108,22 @@ Assembled assemble(const std::string &ptxas, const std::string &ptx, int sm) {
     return assembled;
 }
 
+std::string compress(const std::string &ptxas, const std::string &cubin, int sm) {
+    std::error_code missing;
+    const fs::path program = fs::canonical(ptxas, missing).replace_filename("fatbinary");
+    if (missing || !fs::exists(program)) {
+        return cubin;
+    }
+    const TemporaryFolder folder;
+    const std::string source = folder.file("kernel.cubin"), compressed = folder.file("kernel.fatbin"), log = folder.file("log");
+    std::ofstream(source, std::ios::binary) << cubin;
+    const std::string image = "--image3=kind=elf,sm=" + std::to_string(sm) + ",file=" + source;
+    const int status = run({program.string(), "--64", "--compress-all", "--create=" + compressed, image}, log);
+    std::string result = contents(compressed);
+    if (status != 0 || result.empty()) {
+        throw std::runtime_error(std::string("fatbinary refuses the machine code for sm_") + std::to_string(sm) + ":\n" + contents(log));
+    }
+    return result;
+}
+
 }  // namespace moa::codegen::cuda

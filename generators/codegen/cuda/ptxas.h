@@ -2,7 +2,7 @@
 
 #include <string>
 
-// The assembler of the CUDA toolkit.
+// The assembler of the CUDA toolkit, and what compresses its results.
 namespace moa::codegen::cuda {
 
 // What `ptxas -v` says of the kernels of one PTX text: the most of each.
@@ -21,6 +21,10 @@ struct Assembled {
 
 // Throws std::runtime_error with the assembler's own text if it refuses.
 Assembled assemble(const std::string &ptxas, const std::string &ptx, int sm);
+
+// Machine code as the program fatbinary compresses it, to less than a third; drivers load that as it is. Where there is no
+// fatbinary beside the assembler: the machine code itself.
+std::string compress(const std::string &ptxas, const std::string &cubin, int sm);
 
 KernelFigures figures_of(const std::string &log);
 

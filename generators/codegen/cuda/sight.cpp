@@ -127,6 +127,7 @@ Stmt read_words(const Stmt &s) {
 }
 
 Stmt lower_tensor_core(const Stmt &s, std::vector<CopyLoop> &loops) {
+    check_alignment(s);
     HasMarkers markers;
     s.accept(&markers);
     if (!markers.found) {
