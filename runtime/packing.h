@@ -18,6 +18,7 @@ struct PanelFormat {
     DType dtype = DType::f32;
     int align = 1;  // groups come in multiples of so many, the last ones zero: rows of matrix tiles take whole tiles
 
+    friend bool operator==(const PanelFormat &, const PanelFormat &) = default;
     friend bool operator<(const PanelFormat &a, const PanelFormat &b) {
         return std::tie(a.panel, a.pair, a.dtype, a.align) < std::tie(b.panel, b.pair, b.dtype, b.align);
     }
