@@ -10,6 +10,7 @@ Needs torch, the three packages of requirements.txt and, for --plot, matplotlib.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -232,26 +233,37 @@ def print_conclusions(rows, disturbed, options):
 
 
 def plot(path, all_results, options):
-    try:
-        import matplotlib
-    except ImportError:
-        print("compare: --plot needs matplotlib, which is not installed", file=sys.stderr)
-        return
+    """Bars of every case's contenders; a colour a contender, light for the second dtype."""
+    import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(10, 5))
-    kinds = [f"{kind} {dtype}" for kind in NAMES for dtype in options.dtypes]
-    for offset, name in enumerate(kinds):
-        bars = [(i, r[name]["median_ms"]) for i, r in enumerate(all_results.values()) if "median_ms" in r.get(name, {})]
-        axes.bar([i + 0.8 * (offset / len(kinds) - 0.5) for i, _ in bars], [ms for _, ms in bars], width=0.8 / len(kinds),
-                 label=f"{NAMES[name.split()[0]]}, {name.split()[1]}")
+    colours = {"plain": "#8c8c8c", "flash": "#4c72b0", "dense": "#55a868", "moa": "#dd8452"}
+    names = [f"{kind} {dtype}" for kind in NAMES for dtype in options.dtypes]
+    bars = {case: [name for name in names if "median_ms" in results.get(name, {})] for case, results in all_results.items()}
+    total = sum(map(len, bars.values()))
+    figure, axes = pyplot.subplots(figsize=(max(9, 1 + 0.34 * (total + 2 * len(bars))), 5), layout="constrained")
+    begin, middles, labelled = 0, [], set()
+    for case, shown in bars.items():
+        for place, name in enumerate(shown, begin):
+            kind, dtype = name.split()
+            bar = axes.bar(place, all_results[case][name]["median_ms"], 0.92, color=colours[kind],
+                           alpha=1 if dtype == options.dtypes[0] else 0.55, label=None if name in labelled else f"{NAMES[kind]}, {dtype}")
+            axes.bar_label(bar, fmt="%.3g", fontsize=7, padding=2)
+            labelled.add(name)
+        middles.append(begin + (len(shown) - 1) / 2)
+        begin += max(len(shown), 3) + 2  # room for the names below
     axes.set_yscale("log")
-    axes.set_ylabel("ms")
-    axes.set_xticks(range(len(all_results)), all_results, rotation=30, ha="right")
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path)
+    axes.margins(x=0.02, y=0.1)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_ylabel("median in ms (lower is better)")
+    axes.set_xticks(middles, bars)
+    axes.tick_params(axis="x", length=0, labelsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{machine()['cpu']}, {options.threads} thread(s)", fontsize=10)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.savefig(path, dpi=150)
 
 
 # --- the run ----------------------------------------------------------------------------------------------------------
@@ -284,6 +296,8 @@ def parse_options():
     options = parser.parse_args()
     if min(options.rounds, options.threads, options.min_runs) < 1:
         parser.error("--rounds, --threads and --min-runs must be at least 1")
+    if options.plot and not importlib.util.find_spec("matplotlib"):
+        parser.error(f"--plot needs matplotlib: {sys.executable} -m pip install matplotlib")
     options.tool = os.environ.get("MOA_TOOL", "")
     if not os.access(options.tool, os.X_OK):
         parser.error(f"MOA_TOOL is {options.tool!r}, must name the program moa (./dev compare sets it)")

@@ -63,6 +63,6 @@ struct Attention : AttentionInputs {
     std::vector<Halide::Func> outputs() const;
 };
 
-Attention make_attention(Halide::Type storage, const Values &statics);
+Attention make_attention(Halide::Type storage, const Values &values);
 
 }  // namespace moa

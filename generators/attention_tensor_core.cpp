@@ -51,7 +51,7 @@ void define_hidden(AttentionTensorCore &a, bool masked) {
         all = all & words[i];
     }
     const Expr word_of_keys = words.size() == 1 ? words[0] : mux(nt / (kBits / kTileColumns), words);
-    a.tile.define_hidden(all != UInt(32).max(), [&](const Expr &score, const Expr &row, const Expr &in_tile) {
+    a.tile.define_hidden(all != UInt(32).max(), [&](const Expr &score, const Expr &, const Expr &in_tile) {
         const Expr one = first_key + in_tile;
         const Expr place = nt % (kBits / kTileColumns) * kTileColumns + (in_tile - nt * kTileColumns);
         const Expr bit = (word_of_keys >> cast<uint32_t>(place)) & 1;

@@ -32,7 +32,7 @@ DescentRow partial(const Values &statics) {
     return DescentRow(statics.get("lanes", 16));
 }
 
-void constrain_row(const DescentRow &row, Func y) {
+void constrain_row(const DescentRow &row, const Func &y) {
     for (int i = 0; i < 3; i++) {
         y.output_buffer().dim(i).set_bounds(0, row.scores.dim(i).extent());
     }

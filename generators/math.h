@@ -37,7 +37,7 @@ inline Halide::Expr exp2_negative_bf16(Halide::Expr x) {
 }
 
 // f32 to bf16, to nearest, ties to even. Halide emulates cast<bfloat16_t> at several times the cost.
-inline Halide::Expr round_bf16(Halide::Expr v) {
+inline Halide::Expr round_bf16(const Halide::Expr &v) {
     using namespace Halide;
     const Expr bits = reinterpret<uint32_t>(v);
     const Expr even = (bits >> 16) & cast<uint32_t>(1);
@@ -62,7 +62,7 @@ inline Halide::Expr as_stored(const Halide::Expr &value, const Halide::Type &sto
 }
 
 // For softmax weights, whose rounding errors average out: halves go upward, at half the cost.
-inline Halide::Expr round_bf16_up(Halide::Expr v) {
+inline Halide::Expr round_bf16_up(const Halide::Expr &v) {
     using namespace Halide;
     return reinterpret<bfloat16_t>(extract_bits<uint16_t>(reinterpret<uint32_t>(v) + cast<uint32_t>(0x8000), 16));
 }
@@ -72,7 +72,7 @@ inline Halide::Expr gelu(const Halide::Expr &v) {
 }
 
 // Buffers begin at 0: without that, blocks of scratch are made for a tile more.
-inline void begin_at_zero(Halide::Func out) {
+inline void begin_at_zero(const Halide::Func &out) {
     for (int i = 0; i < out.dimensions(); i++) {
         out.output_buffer().dim(i).set_min(0);
     }

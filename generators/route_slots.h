@@ -41,7 +41,7 @@ struct SlotRoutes {
         allow_any_stride(mask, y);
         for (int axis = 0; axis < 3; axis++) {
             const Halide::Expr extent = indices.dim(axis).extent();
-            for (Halide::Func f : {scores, valid, rows}) {
+            for (const Halide::Func &f : {scores, valid, rows}) {
                 f.output_buffer().dim(axis).set_bounds(0, extent);
             }
             slots.output_buffer().dim(axis).set_bounds(0, axis == 0 ? positions() : extent);

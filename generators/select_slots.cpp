@@ -28,7 +28,7 @@ SelectSlots make_select_slots(Type, const Values &statics) {
 
     for (int axis = 0; axis < 3; axis++) {
         const Expr extent = selection.scores.dim(axis).extent();
-        for (Func f : {op.indices, op.scores, op.valid, op.rows}) {
+        for (const Func &f : {op.indices, op.scores, op.valid, op.rows}) {
             f.output_buffer().dim(axis).set_bounds(0, axis == 0 ? Expr(selection.k) : extent);
         }
         op.slots.output_buffer().dim(axis).set_bounds(0, extent);

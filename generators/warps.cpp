@@ -17,7 +17,7 @@ Tuple elements(const Func &f, const Expr &l, const Warps &warps) {
     return Tuple(values);
 }
 
-void define(Func f, const Warps &warps, const Tuple &values) {
+void define(const Func &f, const Warps &warps, const Tuple &values) {
     if (values.size() == 1) {
         f(warps.l, warps.w, warps.r, warps.b) = values[0];
     } else {

@@ -64,7 +64,9 @@ CpuFeatures host_features() {
     add(__builtin_cpu_supports("avx"), CpuFeature::avx);
     add(__builtin_cpu_supports("avx2"), CpuFeature::avx2);
     add(__builtin_cpu_supports("fma"), CpuFeature::fma);
-    add(__builtin_cpu_supports("f16c"), CpuFeature::f16c);
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    // Not every compiler's builtin knows f16c, whose registers are those of AVX.
+    add(__builtin_cpu_supports("avx") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0, CpuFeature::f16c);
     add(__builtin_cpu_supports("avx512f"), CpuFeature::avx512f);
     add(__builtin_cpu_supports("avx512bw"), CpuFeature::avx512bw);
     add(__builtin_cpu_supports("avx512cd"), CpuFeature::avx512cd);
@@ -87,8 +89,9 @@ std::string host_name() {
     if (highest < 0x80000004U) {
         return "x86-64";
     }
-    for (unsigned leaf = 0; leaf < 3; leaf++) {
-        __cpuid(0x80000002U + leaf, words[4 * leaf], words[4 * leaf + 1], words[4 * leaf + 2], words[4 * leaf + 3]);
+    for (size_t leaf = 0; leaf < 3; leaf++) {
+        unsigned *part = &words[4 * leaf];
+        __cpuid(0x80000002U + static_cast<unsigned>(leaf), part[0], part[1], part[2], part[3]);
     }
     std::array<char, sizeof words + 1> name{};
     std::memcpy(name.data(), words.data(), sizeof words);

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <tuple>
 
 namespace moa {
 
@@ -17,7 +18,10 @@ struct PanelFormat {
     DType dtype = DType::f32;
     int align = 1;  // groups come in multiples of so many, the last ones zero: rows of matrix tiles take whole tiles
 
-    friend auto operator<=>(const PanelFormat &, const PanelFormat &) = default;
+    friend bool operator==(const PanelFormat &, const PanelFormat &) = default;
+    friend bool operator<(const PanelFormat &a, const PanelFormat &b) {
+        return std::tie(a.panel, a.pair, a.dtype, a.align) < std::tie(b.panel, b.pair, b.dtype, b.align);
+    }
 };
 
 PanelFormat format_of(const Row &row);

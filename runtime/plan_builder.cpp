@@ -144,7 +144,7 @@ Handle PlanBuilder::temporary(DType dtype, std::vector<int64_t> shape) {
     return Handle{static_cast<int>(plan_->tensors.size()) - 1};
 }
 
-Handle PlanBuilder::reshape(Handle temporary, std::vector<int64_t> shape) {
+Handle PlanBuilder::reshape(Handle temporary, const std::vector<int64_t> &shape) {
     PlanImpl::Tensor tensor = plan_->tensors[temporary.index];
     tensor.same_as = tensor.same_as >= 0 ? tensor.same_as : temporary.index;
     tensor.view = dense_view(nullptr, tensor.view.dtype, shape);
@@ -182,7 +182,7 @@ Handle PlanBuilder::constant(std::shared_ptr<const std::vector<int32_t>> values,
     return constant(std::move(values), data, DType::i32, std::move(shape));
 }
 
-Handle PlanBuilder::constant(std::shared_ptr<const void> owner, const void *values, DType dtype, std::vector<int64_t> shape) {
+Handle PlanBuilder::constant(std::shared_ptr<const void> owner, const void *values, DType dtype, const std::vector<int64_t> &shape) {
     PlanImpl::Tensor tensor(PlanImpl::Tensor::Kind::constant);
     tensor.view = dense_view(const_cast<void *>(values), dtype, shape);
     if (on_gpu() && ok()) {
@@ -255,8 +255,8 @@ void PlanBuilder::rehearse(const std::function<Status(Run &)> &launch) {
     scratch_of_step_ = rounded(run.gpu_scratch_bytes());
 }
 
-void PlanBuilder::project(std::string name, std::shared_ptr<const PreparedLinear> linear,
-                          std::function<ops::Project(const Frame &)> make, int64_t first, int64_t count) {
+void PlanBuilder::project(const std::string &name, const std::shared_ptr<const PreparedLinear> &linear,
+                          const std::function<ops::Project(const Frame &)> &make, int64_t first, int64_t count) {
     if (!ok()) {
         return;
     }

@@ -111,7 +111,7 @@ public:
     Handle input(std::string name, DType dtype, std::vector<int64_t> shape);
     Handle output(std::string name, DType dtype, std::vector<int64_t> shape, bool optional = false);
     Handle temporary(DType dtype, std::vector<int64_t> shape);
-    Handle reshape(Handle temporary, std::vector<int64_t> shape);
+    Handle reshape(Handle temporary, const std::vector<int64_t> &shape);
     // The same memory with an axis, at a place counted from the innermost, along which all are the same.
     Handle insert(Handle temporary, int axis, int64_t extent = 1);
     // Part of a temporary: [begin, begin + extent) of an axis, counted from the innermost.
@@ -136,7 +136,7 @@ public:
 
     // One launch. `make(frame)` gives the operation's arguments, `extra` what its problem() wants besides.
     template<class Make, class... Extra>
-    void step(std::string name, Make make, Extra... extra) {
+    void step(const std::string &name, Make make, Extra... extra) {
         if (!ok()) {
             return;  // tensors of sizes that were refused are no longer what `make` expects
         }
@@ -148,7 +148,7 @@ public:
     }
     // The same for what only an optional output needs: nothing happens if the caller leaves it out.
     template<class Make>
-    void optional_step(std::string name, Handle output, Make make) {
+    void optional_step(const std::string &name, Handle output, Make make) {
         if (!ok()) {
             return;
         }
@@ -169,7 +169,7 @@ public:
         return select(problem, device_, built_rows(), options_.rows).ok();
     }
     // A product: weights, column sums and bias of experts [first, first + count) are filled in. count 0: all.
-    void project(std::string name, std::shared_ptr<const PreparedLinear> linear, std::function<ops::Project(const Frame &)> make,
+    void project(const std::string &name, const std::shared_ptr<const PreparedLinear> &linear, const std::function<ops::Project(const Frame &)> &make,
                  int64_t first = 0, int64_t count = 0);
     // Work without a kernel: copies of arguments and index widening on the host, copies and fills on a GPU.
     void host(std::string name, std::initializer_list<Handle> uses, PlanImpl::Action action);
@@ -198,7 +198,7 @@ private:
         rehearse([&](Run &run) { return ops::run(run, row, arguments); });
     }
     void rehearse(const std::function<Status(Run &)> &launch);
-    Handle constant(std::shared_ptr<const void> owner, const void *values, DType dtype, std::vector<int64_t> shape);
+    Handle constant(std::shared_ptr<const void> owner, const void *values, DType dtype, const std::vector<int64_t> &shape);
     void place_temporaries();
 
     PlanOptions options_;

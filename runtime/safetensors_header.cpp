@@ -205,6 +205,7 @@ private:
 
 Status check_names(const std::vector<Entry> &entries) {
     std::vector<std::string_view> names;
+    names.reserve(entries.size());
     for (const Entry &entry : entries) {
         names.push_back(entry.name);
     }

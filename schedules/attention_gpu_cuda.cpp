@@ -6,7 +6,7 @@ namespace moa {
 using namespace Halide;
 
 // Knobs: those of attention_gpu_passes.h.
-void schedule_attention_gpu_cuda(AttentionGpu &a, const Target &target, const Values &knobs) {
+void schedule_attention_gpu_cuda(AttentionGpu &a, const Target &, const Values &knobs) {
     const cuda::AttentionPasses passes(knobs);
     const Var &lane = passes.lane, &group = passes.group, &round = passes.round;
     Var task("task");
@@ -31,7 +31,7 @@ void schedule_attention_gpu_cuda(AttentionGpu &a, const Target &target, const Va
         .gpu_blocks(task)
         .gpu_threads(lane, group);
     const LoopLevel at(a.out, task);
-    for (Func f : {a.largest_query, a.null_score, a.maximum}) {
+    for (const Func &f : {a.largest_query, a.null_score, a.maximum}) {
         passes.by_rows(f, at, a.i);
     }
     passes.schedule(a, at, a.u, [](AttentionGpu::Pass &, const LoopLevel &) {});

@@ -29,7 +29,7 @@ void schedule_own(AttentionTensorCore &a) {
     by_threads(tile, a.null_part.update(), {a.half, tile.mt}, {a.null_channels});
     store_by_threads(tile, a.null_score, {tile.mt});
     by_threads(tile, a.null_score, {tile.mt});
-    for (Func f : {a.valid, a.null_part, a.null_score}) {
+    for (const Func &f : {a.valid, a.null_part, a.null_score}) {
         bound_to_block(tile, f);
     }
 }
@@ -39,7 +39,7 @@ void schedule_own(AttentionTensorCore &a) {
 // Knobs: a block's warps * tiles * 16 queries; keys of a tile; stages: tiles in shared memory, of which all but one are on
 // their way. On one H100, bf16, 16384 queries and keys of 16 heads: 336 TFLOP/s for head_dim 64 with 4 x 2 x 16 queries, 64
 // keys and 3 stages, 371 for 128 with as many, 2 stages and shared queries (not masked); FlashAttention-2 has 309 and 368.
-void schedule_attention_tensor_core_cuda(AttentionTensorCore &a, const Target &target, const Values &knobs) {
+void schedule_attention_tensor_core_cuda(AttentionTensorCore &a, const Target &, const Values &) {
     schedule_out(a);
     schedule_attention_tile(a.tile, a.out, {a.null_part, a.null_score});
     schedule_own(a);

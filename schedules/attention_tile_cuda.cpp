@@ -54,7 +54,7 @@ void store_by_threads(const AttentionTile &a, Func f, std::vector<Var> own) {
     f.reorder_storage(own);
 }
 
-void schedule_attention_tile(AttentionTile &a, Func out, const std::vector<Func> &more) {
+void schedule_attention_tile(AttentionTile &a, const Func &out, const std::vector<Func> &more) {
     const RVar key_tiles = a.steps.z;
     std::vector<Func> of_loop = {a.sums, a.inverse};
     if (!a.queries_shared) {
@@ -100,7 +100,7 @@ void schedule_attention_tile(AttentionTile &a, Func out, const std::vector<Func>
         schedule_copies(a, a.q_tile, a.rows_of_block());
     }
     fragments.insert(fragments.end(), {a.k_tile, a.v_tile, a.q_tile});
-    for (Func f : fragments) {
+    for (const Func &f : fragments) {
         bound_to_block(a, f);
     }
 }

@@ -9,7 +9,7 @@ namespace moa::tensor_core {
 
 // Everything of the tile, for blocks of threads that are the loop over query_tile of `out`. more: register Funcs of the
 // operation's own that are computed once a block; their loops are left to it.
-void schedule_attention_tile(AttentionTile &a, Halide::Func out, const std::vector<Halide::Func> &more = {});
+void schedule_attention_tile(AttentionTile &a, const Halide::Func &out, const std::vector<Halide::Func> &more = {});
 
 // Loops over a Func of queries in registers, innermost first: unrolled ones, others, queries, lanes and warps, and what is
 // outside of them.

@@ -7,7 +7,7 @@ using namespace Halide;
 
 // A warp writes a row, a vector a lane at a time where all tensors allow it, else an element. What it must know of its
 // position, every lane finds out for itself: the warp reads the same words, so that costs one access.
-void schedule_combine_cuda(Combine &op, const Target &target, const Values &knobs) {
+void schedule_combine_cuda(Combine &op, const Target &, const Values &knobs) {
     Var chunk("chunk"), position("position"), block("block"), step("step"), lane("lane"), element("element");
     const auto rows_of_warps = [&](Stage out, int vector, TailStrategy tail) {
         out.split(op.c, step, element, vector, tail)

@@ -28,7 +28,7 @@ void schedule_total(BlockSum sum, const LoopLevel &thread) {
 }  // namespace
 
 // A block has a row. Masked scores are kept in device memory, where they stay in the first cache up to some 50 thousand of them.
-void schedule_coordinate_descent_gpu_cuda(CoordinateDescentGpu &op, const Target &target, const Values &) {
+void schedule_coordinate_descent_gpu_cuda(CoordinateDescentGpu &op, const Target &, const Values &) {
     DescentRowGpu &row = op.row;
     Var block("block"), chunk("chunk"), thread("thread");
     cuda::begin_at_zero(row.scores, row.mask, op.eps, op.y.output_buffer());
@@ -48,7 +48,7 @@ void schedule_coordinate_descent_gpu_cuda(CoordinateDescentGpu &op, const Target
 }
 
 // Masking the scores anew for each of the three sums is cheaper than keeping them.
-void schedule_coordinate_descent_step_gpu_cuda(CoordinateDescentStepGpu &op, const Target &target, const Values &) {
+void schedule_coordinate_descent_step_gpu_cuda(CoordinateDescentStepGpu &op, const Target &, const Values &) {
     DescentRowGpu &row = op.row;
     Var block("block");
     cuda::begin_at_zero(row.scores, row.mask, op.a_in, op.a.output_buffer());
@@ -65,7 +65,7 @@ void schedule_coordinate_descent_step_gpu_cuda(CoordinateDescentStepGpu &op, con
     schedule_total(op.sum, LoopLevel(op.after, op.z));
 }
 
-void schedule_coordinate_descent_finish_gpu_cuda(CoordinateDescentFinishGpu &op, const Target &target, const Values &) {
+void schedule_coordinate_descent_finish_gpu_cuda(CoordinateDescentFinishGpu &op, const Target &, const Values &) {
     constexpr int kPositions = 256;
     DescentRowGpu &row = op.row;
     Var block("block"), thread("thread");

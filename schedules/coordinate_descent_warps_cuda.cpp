@@ -7,7 +7,7 @@ namespace moa {
 using namespace Halide;
 
 // A block has a row, in shared memory: 4 bytes a position, which all iterations read. The knob warps names the row.
-void schedule_coordinate_descent_warps_cuda(CoordinateDescentWarps &op, const Target &target, const Values &) {
+void schedule_coordinate_descent_warps_cuda(CoordinateDescentWarps &op, const Target &, const Values &) {
     Var block("block");
     const Var &w = op.warps.w;
     const RVar lane = op.lanes.x;

@@ -8,7 +8,7 @@ namespace moa {
 using namespace Halide;
 
 // Knobs: those of attention_gpu_passes.h.
-void schedule_local_attention_gpu_cuda(LocalAttentionGpu &a, const Target &target, const Values &knobs) {
+void schedule_local_attention_gpu_cuda(LocalAttentionGpu &a, const Target &, const Values &knobs) {
     const cuda::AttentionPasses passes(knobs);
     const Var &lane = passes.lane, &group = passes.group, &round = passes.round;
     const bool plain = knobs.get("plain", 0) != 0;

@@ -7,7 +7,7 @@ using namespace Halide;
 using namespace moa::tensor_core;
 
 // Knobs: those of attention_tensor_core_cuda.cpp.
-void schedule_local_attention_tensor_core_cuda(LocalAttentionTensorCore &a, const Target &target, const Values &knobs) {
+void schedule_local_attention_tensor_core_cuda(LocalAttentionTensorCore &a, const Target &, const Values &) {
     const AttentionTile &tile = a.tile;
     const Var &u = tile.query_tile;
     a.out.bound(a.d, 0, tile.head_dim).bound(a.w, 0, tile.rows_of_block()).gpu_blocks(u, a.h, a.b);  // nothing, but not the host's

@@ -11,7 +11,7 @@ using namespace Halide;
 // sums are kept between these. 32 x 4 threads; each multiplies rows / 8 rows by a panel in registers. Of a warp 8 threads
 // differ in rows and 4 in panels, so that it reads few words at a time.
 // Weights must begin on 16 bytes, and heads that are rotated must not be wider than columns.
-void schedule_project_cuda(Project &op, const Target &target, const Values &knobs) {
+void schedule_project_cuda(Project &op, const Target &, const Values &knobs) {
     constexpr int kRowThreads = 8, kPanelThreads = cuda::kWarp / kRowThreads, kGroups = 4, kUnrolled = 4;
     const int panel = knobs("panel"), rows = knobs("rows"), columns = knobs("columns");
     const bool plain = knobs.get("plain", 0) != 0;

@@ -46,7 +46,7 @@ void schedule_out(ProjectTensorCore &op) {
 // shared memory, of which all but one are on their way. On one H100, bf16, 128 x 128 with 4 stages of 1 block: 429 TFLOP/s at
 // 8192 x 8192 x 8192 (rows x in x out), 320 at 4096 x 1024 x 3072, 260 at 16384 x 512 x 1536, where cuBLAS has 721 to 777, 555
 // to 574, and 571 to 580; with 3 stages of 2 blocks 403, 296 and 234.
-void schedule_project_tensor_core_cuda(ProjectTensorCore &op, const Target &target, const Values &knobs) {
+void schedule_project_tensor_core_cuda(ProjectTensorCore &op, const Target &, const Values &) {
     schedule_out(op);
     const Var per_block = op.column_tile;
     const int warps = op.warps();

@@ -7,7 +7,7 @@ using namespace Halide;
 
 // A block has a row, since only threads of one block can wait until all slots are cleared. Positions of a row differ, so
 // that no two threads write one slot.
-void schedule_route_slots_gpu_cuda(RouteSlotsGpu &op, const Target &target, const Values &knobs) {
+void schedule_route_slots_gpu_cuda(RouteSlotsGpu &op, const Target &, const Values &) {
     constexpr int kThreads = 1024;
     Var block("block"), chunk("chunk"), thread("thread");
     RVar step = op.writes.y, part("part"), lane("lane");

@@ -17,9 +17,9 @@ void schedule_sum(RouterScores::Sum &sum, const RouterScores &op, const Var &at,
     for (const auto &[axis, tile] : axes) {
         sum.parts.bound_extent(axis, tile).unroll(axis).update().unroll(axis);
         sum.total.bound_extent(axis, tile).unroll(axis).update().unroll(axis);
-        order.push_back(axis);
+        order.emplace_back(axis);
     }
-    order.push_back(sum.blocks.x);
+    order.emplace_back(sum.blocks.x);
     sum.parts.update().reorder(order);
     sum.total.compute_at(op.scores, at).store_in(MemoryType::Stack).update().atomic().vectorize(sum.lanes.x);
     sum.total.update(1).unscheduled();

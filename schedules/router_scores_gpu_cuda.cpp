@@ -8,7 +8,7 @@ using namespace Halide;
 // Knobs: routers, of a tile; warps of a block and rows that each takes. One kernel sums up, and keeps (routers + 3) numbers a
 // position and tile in device memory; a second one makes both outputs from them. (Halide loses the bounds of a block's rows
 // where two outputs share a loop over them, so that the first cannot write both.)
-void schedule_router_scores_gpu_cuda(RouterScoresGpu &op, const Target &target, const Values &knobs) {
+void schedule_router_scores_gpu_cuda(RouterScoresGpu &op, const Target &, const Values &knobs) {
     constexpr int kThreads = 256;
     const int routers = knobs("routers"), warps = knobs.get("warps", 4), rows = knobs.get("rows", 4), positions = warps * rows, sums = routers + RowSums::kStatistics;
     RowSums &s = op.sums;

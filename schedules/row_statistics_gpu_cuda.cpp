@@ -6,7 +6,7 @@ namespace moa {
 using namespace Halide;
 
 // Knobs: warps of a block and rows that each takes.
-void schedule_row_statistics_gpu_cuda(RowStatisticsGpu &op, const Target &target, const Values &knobs) {
+void schedule_row_statistics_gpu_cuda(RowStatisticsGpu &op, const Target &, const Values &knobs) {
     const int warps = knobs.get("warps", 4), rows = knobs.get("rows", 4), positions = warps * rows;
     RowSums &s = op.sums;
     Var chunk("chunk"), position("position"), block("block"), rest("rest");

@@ -8,7 +8,7 @@ using namespace Halide;
 
 // All outputs in the one kernel that finds the positions. Shared memory as for select_tokens; what is chosen would be too much for
 // it when most positions are.
-void schedule_select_slots_cuda(SelectSlots &op, const Target &target, const Values &) {
+void schedule_select_slots_cuda(SelectSlots &op, const Target &, const Values &) {
     const Warps &warps = op.selection.warps;
     RVar round("round"), warp("warp");
     cuda::begin_at_zero(op.selection.scores, op.selection.mask);

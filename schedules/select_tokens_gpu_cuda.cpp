@@ -25,7 +25,7 @@ Stage by_threads(Stage stage, const Variable &var, int extent = 0) {
 
 // Knobs: shared = 1 keeps bits and places in shared memory: 32 bytes for each 32 positions, up to 32768 of these; else they are
 // in device memory, as what rank order sorts is.
-void schedule_select_tokens_gpu_cuda(SelectTokensGpu &op, const Target &target, const Values &knobs) {
+void schedule_select_tokens_gpu_cuda(SelectTokensGpu &op, const Target &, const Values &knobs) {
     constexpr int kWord = SelectTokensGpu::kWord, kChunks = SelectTokensGpu::kChunks, kSection = SelectTokensGpu::kSection;
     const MemoryType memory = knobs.get("shared", 0) != 0 ? MemoryType::GPUShared : MemoryType::Heap;
     Var block("block"), round("round"), warp("warp");
@@ -75,7 +75,7 @@ void schedule_select_tokens_gpu_cuda(SelectTokensGpu &op, const Target &target, 
             .gpu_threads(lane, warps);
     }
     // Sums are made in a register and shown once: a barrier each.
-    const auto shown = [&](Func f, Func sum, const Var &var, int extent) {
+    const auto shown = [&](const Func &f, Func sum, const Var &var, int extent) {
         Var warps("warps"), lane("lane");
         at_block(f).bound(var, 0, extent).split(var, warps, lane, cuda::kWarp, TailStrategy::GuardWithIf).gpu_threads(lane, warps);
         sum.compute_at(f, lane);

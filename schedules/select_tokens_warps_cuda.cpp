@@ -7,7 +7,7 @@ namespace moa {
 using namespace Halide;
 
 // A block has a row: its keys in shared memory, 4 bytes a position, and some 30 KB besides. The knob warps names the row.
-void schedule_select_tokens_warps_cuda(SelectTokensWarps &op, const Target &target, const Values &) {
+void schedule_select_tokens_warps_cuda(SelectTokensWarps &op, const Target &, const Values &) {
     const Warps &warps = op.selection.warps;
     Var block("block");
     RVar round("round"), warp("warp");

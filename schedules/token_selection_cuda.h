@@ -9,11 +9,11 @@ namespace moa::cuda {
 inline void schedule_token_selection(TokenSelection &op, const Halide::LoopLevel &block) {
     using namespace Halide;
     const Var &l = op.warps.l, &w = op.warps.w;
-    const auto shared = [&](Func f) -> Func { return in_shared(op.warps, f, block); };
+    const auto shared = [&](const Func &f) -> Func { return in_shared(op.warps, f, block); };
     // A value a thread. Warps read the last lanes of others: a pitch of 33 words puts these in different banks.
-    const auto shown = [&](Func f) -> LoopLevel {
+    const auto shown = [&](const Func &f) -> LoopLevel {
         shared(f).bound(l, 0, Warps::kLanes).bound(w, 0, Warps::kWarps).align_storage(l, Warps::kLanes + 1).gpu_threads(l, w);
-        return LoopLevel(f, l);
+        return {f, l};
     };
     shared(op.keys);
     by_threads(op.keys, op.n, TokenSelection::kUnrolled);

@@ -36,8 +36,8 @@ float loop_sse(float factor) {
     std::fill_n(chain, kChains, sum);
     for (int round = 0; round < kRounds; round++) {
 #pragma GCC unroll 10
-        for (int i = 0; i < kChains; i++) {
-            chain[i] = _mm_add_ps(_mm_mul_ps(chain[i], scale), scale);
+        for (__m128 &part : chain) {
+            part = _mm_add_ps(_mm_mul_ps(part, scale), scale);
         }
     }
     for (const __m128 &part : chain) {
@@ -48,34 +48,34 @@ float loop_sse(float factor) {
 
 __attribute__((target("avx2,fma"))) float loop_avx2(float factor) {
     __m256 chain[kChains], scale = _mm256_set1_ps(factor), sum = scale;
-    for (int i = 0; i < kChains; i++) {
-        chain[i] = scale;
+    for (__m256 &part : chain) {
+        part = scale;
     }
     for (int round = 0; round < kRounds; round++) {
 #pragma GCC unroll 10
-        for (int i = 0; i < kChains; i++) {
-            chain[i] = _mm256_fmadd_ps(chain[i], scale, scale);
+        for (__m256 &part : chain) {
+            part = _mm256_fmadd_ps(part, scale, scale);
         }
     }
-    for (int i = 0; i < kChains; i++) {
-        sum = _mm256_add_ps(sum, chain[i]);
+    for (const __m256 &part : chain) {
+        sum = _mm256_add_ps(sum, part);
     }
     return _mm256_cvtss_f32(sum);
 }
 
 __attribute__((target("avx512f"))) float loop_avx512(float factor) {
     __m512 chain[kChains], scale = _mm512_set1_ps(factor), sum = scale;
-    for (int i = 0; i < kChains; i++) {
-        chain[i] = scale;
+    for (__m512 &part : chain) {
+        part = scale;
     }
     for (int round = 0; round < kRounds; round++) {
 #pragma GCC unroll 10
-        for (int i = 0; i < kChains; i++) {
-            chain[i] = _mm512_fmadd_ps(chain[i], scale, scale);
+        for (__m512 &part : chain) {
+            part = _mm512_fmadd_ps(part, scale, scale);
         }
     }
-    for (int i = 0; i < kChains; i++) {
-        sum = _mm512_add_ps(sum, chain[i]);
+    for (const __m512 &part : chain) {
+        sum = _mm512_add_ps(sum, part);
     }
     return _mm512_cvtss_f32(sum);
 }
@@ -86,17 +86,17 @@ __attribute__((target("avx512f,avx512bf16"))) float loop_avx512_bf16(float facto
     __m512bh pairs;
     static_assert(sizeof pairs == sizeof scale);
     std::memcpy(&pairs, &scale, sizeof pairs);
-    for (int i = 0; i < kChains; i++) {
-        chain[i] = scale;
+    for (__m512 &part : chain) {
+        part = scale;
     }
     for (int round = 0; round < kRounds; round++) {
 #pragma GCC unroll 10
-        for (int i = 0; i < kChains; i++) {
-            chain[i] = _mm512_dpbf16_ps(chain[i], pairs, pairs);
+        for (__m512 &part : chain) {
+            part = _mm512_dpbf16_ps(part, pairs, pairs);
         }
     }
-    for (int i = 0; i < kChains; i++) {
-        sum = _mm512_add_ps(sum, chain[i]);
+    for (const __m512 &part : chain) {
+        sum = _mm512_add_ps(sum, part);
     }
     return _mm512_cvtss_f32(sum);
 }

@@ -77,7 +77,7 @@ struct Inputs {
                 const auto place = static_cast<int64_t>(i);
                 const int64_t n = shape("n"), position = place % n, batch = place / (n * shape("r"));
                 if (valid(position, batch) == 0) {
-                    result.data[i] = place % 2 == 0 ? kNan : kInfinity;
+                    result.data[i] = kHidden[place % 2];
                 }
             }
         }
@@ -102,7 +102,7 @@ public:
     Base(const Shape &shape, uint64_t seed)
         : OpInstance<Arguments>(DType::f32, seed), inputs_(shape),
           valid_(mask_array(this->random(), {shape("n"), shape("b")}, inputs_.mask)),
-          scores_(this->input("scores", DType::f32, inputs_.scores(this->random(), shape, valid_),
+          scores_(this->input("scores", DType::f32, Inputs::scores(this->random(), shape, valid_),
                               inputs_.layout)),
           mask_(this->input("mask", DType::u8, valid_, inputs_.layout, inputs_.mask_broadcast())) {
         this->arguments_.scores = scores_.view();

@@ -78,7 +78,7 @@ private:
         for (int64_t batch = 0; batch < shape("b"); batch++) {
             const Row row{nullptr, valid_.at(0, batch), shape("n")};
             for (int64_t router = 0; router < shape("r") && row.empty(); router++) {
-                a(router, batch) = router % 2 == 0 ? kInfinity : kNan;
+                a(router, batch) = kHidden[router % 2];
             }
         }
         return a;

@@ -4,6 +4,7 @@
 #include "workloads/random.h"
 #include "workloads/tensor.h"
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
@@ -14,6 +15,7 @@
 namespace moa::workloads {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN(), kInfinity = std::numeric_limits<double>::infinity();
+constexpr std::array kHidden{kNan, kInfinity};  // what is written, by turns, where a mask hides it
 
 // Products of sizes as doubles: counts of operations.
 inline double product_of(std::initializer_list<int64_t> sizes) {

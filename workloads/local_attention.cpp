@@ -96,7 +96,7 @@ void LocalAttention::plant_nan(Array &k, Array &v, const Array &mask) {
         for (int64_t j = 0; j < n; j++) {
             for (int64_t h = 0; h < k.extents[2] && mask(j, b) == 0; h++) {
                 k(j % k.extents[0], j, h, b) = kNan;
-                v(j % v.extents[0], j, h, b) = j % 2 == 0 ? kInfinity : kNan;
+                v(j % v.extents[0], j, h, b) = kHidden[j % 2];
             }
         }
     }

@@ -74,8 +74,8 @@ private:
         Array result = normal_array(random(), {shape("n"), shape("r"), shape("b")});
         for (double &value : result.data) {
             if (shape.has("levels")) {  // that many different scores
-                const int64_t levels = shape("levels");
-                value = static_cast<double>(random().below(levels) - levels / 2) / 4;
+                const int64_t levels = shape("levels"), half = levels / 2;
+                value = static_cast<double>(random().below(levels) - half) / 4;
             }
             if (shape.has("special")) {
                 constexpr double kValues[] = {kNan, -kNan, kInfinity, -kInfinity, 0.0, -0.0, 0x1p-149, -0x1p-149};

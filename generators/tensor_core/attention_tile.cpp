@@ -4,10 +4,10 @@ namespace moa::tensor_core {
 
 using namespace Halide;
 
-Expr larger(Expr a, Expr b) {
+Expr larger(const Expr &a, const Expr &b) {
     return maximum(a, b);
 }
-Expr plus(Expr a, Expr b) {
+Expr plus(const Expr &a, const Expr &b) {
     return a + b;
 }
 

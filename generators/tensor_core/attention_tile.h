@@ -91,11 +91,11 @@ private:
         std::vector<Halide::Expr> weights, values;
     };
     using Weight = std::function<Halide::Expr(const Halide::Expr &tile, int i)>;
-    Operands operands_of(const Halide::Expr &product, const Halide::Expr &slot, const Halide::Expr &key_tile, const Weight &weight) const;
+    Operands operands_of(const Halide::Expr &of_keys_tile, const Halide::Expr &column, const Halide::Expr &tile_of_keys, const Weight &weight) const;
     Place place_of_channel(const Halide::Expr &row, const Halide::Expr &d) const;
 };
 
-Halide::Expr larger(Halide::Expr a, Halide::Expr b);
-Halide::Expr plus(Halide::Expr a, Halide::Expr b);
+Halide::Expr larger(const Halide::Expr &a, const Halide::Expr &b);
+Halide::Expr plus(const Halide::Expr &a, const Halide::Expr &b);
 
 }  // namespace moa::tensor_core

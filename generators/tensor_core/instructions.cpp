@@ -19,6 +19,7 @@ Expr pure(Type type, const std::string &name, const std::vector<Expr> &arguments
 
 std::vector<Expr> results(Type type, const char *name, const Expr &token, int count) {
     std::vector<Expr> all;
+    all.reserve(count);
     for (int i = 0; i < count; i++) {
         all.push_back(pure(type, name, {token, i}));
     }
@@ -122,7 +123,7 @@ Expr ballot(const Expr &condition) {
     return pure(UInt(32), "moa_ballot", {cast<uint32_t>(condition)});
 }
 
-Expr across_lanes(const Expr &x, Expr (*combine)(Expr, Expr)) {
+Expr across_lanes(const Expr &x, Expr (*combine)(const Expr &, const Expr &)) {
     const Expr pairs = combine(x, shuffle_xor(x, 1));
     return combine(pairs, shuffle_xor(pairs, 2));
 }
@@ -143,6 +144,7 @@ Tuple with_sight_of(const std::vector<Expr> &value, const std::vector<Expr> &own
     }
     const Expr always = Call::make(Bool(), marker::kAlways, {}, Call::Extern);
     std::vector<Expr> seen;
+    seen.reserve(value.size());
     for (const Expr &e : value) {
         seen.push_back(select(always, e, cast(e.type(), unused)));
     }

@@ -56,12 +56,12 @@ Halide::Expr round_tf32(const Halide::Expr &word);
 Halide::Expr round_to(Halide::Type storage, const Halide::Expr &value);
 
 // One instruction each: LLVM would not fuse, and compares and selects for a maximum.
-Halide::Expr fused_multiply_add(const Halide::Expr &a, const Halide::Expr &b, const Halide::Expr &c);   // a b + c, rounded once
-Halide::Expr maximum(const Halide::Expr &a, const Halide::Expr &b);                                     // of a number and NaN, the number
-Halide::Expr exp2_approx(const Halide::Expr &x);                                                        // 2^x to 2 ulp; subnormal results are 0
-Halide::Expr shuffle_xor(const Halide::Expr &x, int lane_mask);                                         // the value of lane ^ lane_mask
-Halide::Expr ballot(const Halide::Expr &condition);                                                     // bit l: the condition of lane l
-Halide::Expr across_lanes(const Halide::Expr &x, Halide::Expr (*combine)(Halide::Expr, Halide::Expr));  // of the four lanes that share a row
+Halide::Expr fused_multiply_add(const Halide::Expr &a, const Halide::Expr &b, const Halide::Expr &c);                   // a b + c, rounded once
+Halide::Expr maximum(const Halide::Expr &a, const Halide::Expr &b);                                                     // of a number and NaN, the number
+Halide::Expr exp2_approx(const Halide::Expr &x);                                                                        // 2^x to 2 ulp; subnormal results are 0
+Halide::Expr shuffle_xor(const Halide::Expr &x, int lane_mask);                                                         // the value of lane ^ lane_mask
+Halide::Expr ballot(const Halide::Expr &condition);                                                                     // bit l: the condition of lane l
+Halide::Expr across_lanes(const Halide::Expr &x, Halide::Expr (*combine)(const Halide::Expr &, const Halide::Expr &));  // of the four lanes that share a row
 
 // LLVM may move a warp's instruction into the branch that needs its result, which not all lanes may take. A value that is
 // pinned is computed where it stands.

@@ -15,7 +15,7 @@ namespace moa::cuda {
 using Result_t = int;  // CUresult; 0 is success
 using Address = uint64_t;
 
-constexpr Result_t kOutOfMemory = 2, kNotInitialized = 3, kNoDevice = 100, kInvalidPtx = 218, kUnsupportedPtx = 222, kNoBinary = 209, kNotReady = 600;
+constexpr Result_t kOutOfMemory = 2, kNoDevice = 100, kUnsupportedPtx = 222;
 
 // CUdevice_attribute, CUfunction_attribute and CUjit_option: the few that are used.
 enum DeviceAttribute : int { kMultiprocessors = 16,

@@ -145,7 +145,7 @@ Status copy_plane(const Context &context, void *stream, const View &from, const 
     const int64_t source_pitch = from.rank > 1 ? from.axes[1].stride : width, target_pitch = to.rank > 1 ? to.axes[1].stride : width;
     const bool by_elements = width > 1 && from.axes[0].stride != 1;
     if (!by_elements && (rows == 1 || (source_pitch >= width && target_pitch >= width))) {
-        const size_t bytes = static_cast<size_t>(width * size);
+        const auto bytes = static_cast<size_t>(width * size);
         const Copy2D copy{.source = address_of(from),
                           .source_pitch = rows == 1 ? bytes : static_cast<size_t>(source_pitch * size),
                           .target = address_of(to),

@@ -59,7 +59,7 @@ Status WeightReader::finish() const {
         return status_;
     }
     for (const auto &[name, tensor] : weights_) {
-        if (taken_.count(name) == 0) {
+        if (!taken_.contains(name)) {
             return invalid("weight {} {} belongs to no part of this layer", name, tensor.describe());
         }
     }
@@ -148,7 +148,7 @@ void project(PlanBuilder &builder, const Product &product) {
 }
 
 // Positions are combine's, and the factor its local branch: masked positions are 0 there.
-void masked_factor(PlanBuilder &builder, const std::string &name, std::function<MaskedFactor(const Frame &)> make) {
+void masked_factor(PlanBuilder &builder, const std::string &name, const std::function<MaskedFactor(const Frame &)> &make) {
     const View shape = make(builder.shapes()).out;
     for (int64_t expert = 0; expert < shape.extent(1); expert++) {
         builder.step(name, [=](const Frame &f) {

@@ -106,7 +106,7 @@ struct MaskedFactor {
     View mask;    // n e b, u8
     View out;     // n e b, f32
 };
-void masked_factor(PlanBuilder &builder, const std::string &name, std::function<MaskedFactor(const Frame &)> make);
+void masked_factor(PlanBuilder &builder, const std::string &name, const std::function<MaskedFactor(const Frame &)> &make);
 // 1 in the first `count` planes of scales [b, e, planes, n].
 void fill_planes(PlanBuilder &builder, Handle scale, int64_t count);
 

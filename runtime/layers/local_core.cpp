@@ -16,7 +16,8 @@ Result<LocalWindows> windows_of(const LocalAttentionOptions &o, int64_t dim_head
     w.dim_head = dim_head;
     w.scale = o.scale.value_or(1 / std::sqrt(static_cast<double>(dim_head)));
     w.use_xpos = o.use_xpos;
-    w.xpos_scale_base = o.xpos_scale_base.value_or(static_cast<double>(o.window_size / 2));
+    const int64_t half_window = o.window_size / 2;
+    w.xpos_scale_base = o.xpos_scale_base.value_or(static_cast<double>(half_window));
     if (w.window < 1 || w.window > (INT64_C(1) << 20)) {
         return invalid("window_size is {}, must be 1 to 2^20", w.window);
     }
@@ -41,23 +42,24 @@ struct SlotTables {
 // Slot t turns channel pair j by t * inv_freq[j]; xpos scales it by zeta_j ^ ((t - slots / 2) / base), keys by the inverse.
 SlotTables slot_tables(const LocalWindows &w) {
     const int64_t slots = w.slots(), d = w.dim_head, half = d / 2;
-    const size_t size = static_cast<size_t>(slots * d);
-    const float scale = static_cast<float>(w.scale);
+    const auto size = static_cast<size_t>(slots * d);
+    const auto scale = static_cast<float>(w.scale);
     SlotTables tables{std::vector<float>(size, scale), std::vector<float>(size, 0.f), std::vector<float>(size, 1.f), std::vector<float>(size, 0.f)};
     if (w.inv_freq.empty()) {
         return tables;
     }
     for (int64_t t = 0; t < slots; t++) {
+        const int64_t from_middle = t - slots / 2;
         for (int64_t c = 0; c < d; c++) {
             const int64_t j = c % half;
             const double angle = static_cast<double>(t) * static_cast<double>(w.inv_freq[j]);
             double power = 1;
             if (w.use_xpos) {
-                const float width = static_cast<float>(d);
+                const auto width = static_cast<float>(d);
                 const float zeta = (static_cast<float>(2 * j) + 0.4f * width) / (1.4f * width);
-                power = std::pow(static_cast<double>(zeta), static_cast<double>(t - slots / 2) / w.xpos_scale_base);
+                power = std::pow(static_cast<double>(zeta), static_cast<double>(from_middle) / w.xpos_scale_base);
             }
-            const size_t at = static_cast<size_t>(t * d + c);
+            const auto at = static_cast<size_t>(t * d + c);
             tables.q_cos[at] = static_cast<float>(std::cos(angle) * power * w.scale);
             tables.q_sin[at] = static_cast<float>(std::sin(angle) * power * w.scale);
             tables.k_cos[at] = static_cast<float>(std::cos(angle) / power);

@@ -248,7 +248,7 @@ void MixtureSequence::combine(Handle attended, Handle local, bool averaged_local
     const Side &q = queries_;
     const int64_t B = B_, E = E_, N = q.length;
     const DType dtype = builder.dtype();
-    const float divisor = static_cast<float>(E + (averaged_local ? 1 : 0));
+    const auto divisor = static_cast<float>(E + (averaged_local ? 1 : 0));
     const ops::Divide divide = !q.routed ? ops::Divide::constant : (c_.average_routed ? ops::Divide::count : ops::Divide::none);
     builder.step("combine", [=, slots = q.routing.slots, valid = q.routing.valid, routed = q.routed, mask = q.mask, count = q.count, out = out_, dim = c_.dim](const Frame &f) {
         ops::Combine a;

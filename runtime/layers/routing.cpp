@@ -151,7 +151,7 @@ Routing route(PlanBuilder &builder, const RoutingRequest &request) {
     }
     const Handle similarities = request.similarities, mask = request.mask, indices = routing.indices;
     const int64_t first_router = request.first_router;
-    const int32_t source_div = static_cast<int32_t>(request.source_div);
+    const auto source_div = static_cast<int32_t>(request.source_div);
     routing.scores = builder.temporary(DType::f32, {B, R, routing.tokens});
     routing.valid = builder.temporary(DType::u8, {B, R, routing.tokens});
     routing.slots = builder.temporary(DType::i32, {B, R, N});

@@ -15,7 +15,7 @@ using Json = nlohmann::json;
 class VerifyTest : public testing::Test {
 protected:
     // A recorded case, changed by the test.
-    ChangedCase changed(const std::string &name = "moa_self_e1_h8") {
+    static ChangedCase changed(const std::string &name = "moa_self_e1_h8") {
         const Result<SafeTensors> file = SafeTensors::open(kGolden + "/" + name + ".safetensors");
         EXPECT_TRUE(file.ok()) << file.status().message();
         return ChangedCase(*file);

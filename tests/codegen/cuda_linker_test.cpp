@@ -19,7 +19,8 @@ string call(int number, const string &name, const std::vector<string> &arguments
     string text = std::string("\t{ // callseq ") + std::to_string(number) + ", 0\n";
     for (size_t i = 0; i < arguments.size(); i++) {
         const string parameter = std::string("param") + std::to_string(i);
-        text += "\t.param .b32 \t" + parameter + ";\n\tst.param.b32 \t[" + parameter + "], " + arguments[i] + ";\n";
+        text += "\t.param .b32 \t" + parameter + ";\n";
+        text += "\tst.param.b32 \t[" + parameter + "], " + arguments[i] + ";\n";
     }
     text += "\t.param .b32 \tretval0;\n\tcall.uni (retval0), " + name + ", (param0);\n";
     if (!result.empty()) {

@@ -98,7 +98,7 @@ TEST(CudaPasses, WordsAreLoadsOfHalfTheIndex) {
 TEST(CudaPasses, ACopyUnderAnotherNameIsALoadAndAStore) {
     const Expr elements = load(BFloat(16, 8), "x", Ramp::make(variable("i"), 1, 8));
     const Stmt read = read_words(store("tile", reinterpret(UInt(16, 8), elements), Ramp::make(0, 1, 8)));
-    const Store *copy = read.as<Store>();
+    const auto *copy = read.as<Store>();
     ASSERT_NE(copy, nullptr);
     ASSERT_NE(copy->value.as<Load>(), nullptr);
     EXPECT_EQ(copy->value.type(), UInt(16, 8));

@@ -23,7 +23,7 @@ protected:
     }
 
     std::string write(const std::string &name, const std::string &text) const {
-        const std::string path = (folder_ / name).string();
+        std::string path = (folder_ / name).string();
         std::ofstream(path) << text;
         return path;
     }

@@ -129,6 +129,7 @@ TEST_F(GpuTest, ThreadsShareOnePlan) {
     const std::vector<float> want = result_of(x);
     std::atomic<int> wrong{0};
     std::vector<std::thread> threads;
+    threads.reserve(2);
     for (int t = 0; t < 2; t++) {
         threads.emplace_back([&] {
             const Result<cuda::Stream> stream = cuda::Stream::create(test_gpu());
@@ -182,6 +183,7 @@ TEST_F(GpuTest, DevicesWorkAtOnce) {
 TEST_F(GpuTest, PlansAreMadeByThreadsAtOnce) {
     std::atomic<int> failed{0};
     std::vector<std::thread> threads;
+    threads.reserve(4);
     for (int t = 0; t < 4; t++) {
         threads.emplace_back([&] { failed += layer->plan(shapes, options()).ok() ? 0 : 1; });
     }

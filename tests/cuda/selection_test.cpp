@@ -1,5 +1,6 @@
 #include "runtime/ops.h"
 
+#include <algorithm>
 #include <gtest/gtest.h>
 #include <set>
 #include <string>
@@ -17,12 +18,10 @@ DeviceDescription gpu(int capability, int shared_kib) {
 const DeviceDescription kGpus[] = {gpu(80, 163), gpu(86, 99), gpu(89, 99), gpu(90, 227), gpu(120, 99)};
 
 bool built_for_gpus(std::string_view op, std::string_view dtype = {}) {
-    for (const Row &row : built_rows()) {
-        if (row.device == DeviceType::cuda && row.op == op && (dtype.empty() || row.dtype == dtype || row.dtype == "any")) {
-            return true;
-        }
-    }
-    return false;
+    const auto rows = built_rows();
+    return std::any_of(rows.begin(), rows.end(), [&](const Row &row) {
+        return row.device == DeviceType::cuda && row.op == op && (dtype.empty() || row.dtype == dtype || row.dtype == "any");
+    });
 }
 
 // Sizes as layers have them. An operation without any row for GPUs is not part of the build.

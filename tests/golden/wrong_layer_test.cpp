@@ -14,7 +14,7 @@ bool damage(const std::string &name, HostTensor &tensor) {
     if (!weights && name != "in.k") {
         return false;
     }
-    const size_t channels = static_cast<size_t>(weights ? tensor.shape()[1] : tensor.shape().back());
+    const auto channels = static_cast<size_t>(weights ? tensor.shape()[1] : tensor.shape().back());
     for (size_t i = channels - 1; i < tensor.size(); i += channels) {
         tensor.set(i, 0);
     }

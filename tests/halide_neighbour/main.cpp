@@ -66,8 +66,8 @@ moa::Status layer_works() {
     if (!plan) {
         return plan.status();
     }
-    const moa::Status status = plan->run({{"x", moa::TensorView(x.data(), moa::DType::f32, {1, kRows, kDim})},
-                                          {"out", moa::TensorView(out.data(), moa::DType::f32, {1, kRows, kDim})}});
+    moa::Status status = plan->run({{"x", moa::TensorView(x.data(), moa::DType::f32, {1, kRows, kDim})},
+                                    {"out", moa::TensorView(out.data(), moa::DType::f32, {1, kRows, kDim})}});
     if (status && out[0] != kDim) {
         return {moa::Code::internal, "wrong result"};
     }

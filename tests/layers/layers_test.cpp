@@ -192,6 +192,7 @@ TEST_F(MixtureTest, ThreadsShareOnePlan) {
     const Plan p = plan(options);
     ASSERT_TRUE(run(p, {{"x", input()}, {"out", output()}}).ok());
     std::vector<std::thread> threads;
+    threads.reserve(4);
     std::atomic<int> wrong{0};
     for (int t = 0; t < 4; t++) {
         threads.emplace_back([&] {

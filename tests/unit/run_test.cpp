@@ -193,7 +193,8 @@ TEST(RunScratch, ReferenceRowsUseTheHeap) {
 }
 
 TEST(RunThreads, LoopsVisitEveryIndexAndThreadsHaveArenasOfTheirOwn) {
-    static std::array<std::atomic<int>, 100> visits;
+    using Visits = std::array<std::atomic<int>, 100>;
+    static Visits visits;
     for (auto &count : visits) {
         count = 0;
     }
@@ -205,13 +206,12 @@ TEST(RunThreads, LoopsVisitEveryIndexAndThreadsHaveArenasOfTheirOwn) {
             }
             block[0] = index;
             block[999] = index;
-            visits[index - 5]++;
-            const bool mine = block[0] == index && block[999] == index && *closure == 42;
+            (*reinterpret_cast<Visits *>(closure))[index - 5]++;
+            const bool mine = block[0] == index && block[999] == index;
             moa_halide_free(context, block);
             return mine ? 0 : -2;
         };
-        uint8_t closure = 42;
-        return moa_halide_do_par_for(context_of(a), body, 5, 100, &closure);
+        return moa_halide_do_par_for(context_of(a), body, 5, 100, reinterpret_cast<uint8_t *>(&visits));
     };
     for (const int threads : {1, 2, 5}) {
         const Scratch memory(static_cast<size_t>(threads) * 2 * moa::Run::block_bytes(4000));

@@ -94,7 +94,7 @@ TEST_F(SafeTensorsTest, WhatIsWrittenIsRead) {
 }
 
 TEST_F(SafeTensorsTest, StridesAreWrittenOut) {
-    std::vector<float> data(300 * 200);
+    std::vector<float> data(size_t{300} * 200);
     for (size_t i = 0; i < data.size(); i++) {
         data[i] = static_cast<float>(i);
     }

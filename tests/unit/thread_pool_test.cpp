@@ -86,7 +86,7 @@ TEST(ThreadPool, NestedLoopsRunOnTheThreadThatCalls) {
         const int slot = ThreadPool::current_slot();
         return for_each(4, 10, [&](int) {
             calls++;
-            elsewhere += thread != std::this_thread::get_id() || slot != ThreadPool::current_slot();
+            elsewhere += thread != std::this_thread::get_id() || slot != ThreadPool::current_slot() ? 1 : 0;
             return 0;
         });
     });
@@ -113,6 +113,7 @@ TEST(ThreadPool, ManyCallersAtOnce) {
     constexpr int kCallers = 6, kLoops = 300, kCount = 20;
     std::atomic<int64_t> sum{0};
     std::vector<std::thread> callers;
+    callers.reserve(kCallers);
     for (int caller = 0; caller < kCallers; caller++) {
         callers.emplace_back([&, caller] {
             for (int loop = 0; loop < kLoops; loop++) {

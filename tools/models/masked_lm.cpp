@@ -109,7 +109,7 @@ Status MaskedLm::read(const SafeTensors &file) {
         return invalid("num_tokens {}, mask_token {}, depth {} make no byte model", num_tokens_, mask_token, depth_);
     }
     mask_token_ = static_cast<int32_t>(mask_token);
-    const TensorMap all = file.tensors();
+    const TensorMap &all = file.tensors();
     const auto take = [&](const std::string &name, std::initializer_list<int64_t> shape, std::vector<float> &out) {
         Result<std::vector<float>> values = floats(all, name, shape);
         out = values.ok() ? *values : std::vector<float>();
@@ -212,7 +212,7 @@ Result<std::vector<float>> MaskedLm::logits(std::span<const int32_t> tokens, int
         return made.status();
     }
     const Plans &plans = **made;
-    const size_t elements = static_cast<size_t>(batch * length * dim_);
+    const auto elements = static_cast<size_t>(batch * length * dim_);
     std::vector<float> x(elements);
     for (size_t row = 0; row < tokens.size(); row++) {
         for (int64_t c = 0; c < dim_; c++) {
@@ -267,7 +267,7 @@ Result<std::vector<float>> MaskedLm::logits(std::span<const int32_t> tokens, int
 
 Result<std::string> MaskedLm::fill(std::string_view given, char mark, const Progress &progress) {
     std::string restored(given);
-    const size_t window = static_cast<size_t>(seq_len_);
+    const auto window = static_cast<size_t>(seq_len_);
     for (size_t begin = 0; begin < given.size(); begin += window) {
         const size_t start = begin + window <= given.size() || given.size() < window ? begin : given.size() - window;
         const size_t length = std::min(window, given.size() - start);
@@ -299,7 +299,7 @@ Result<std::vector<Plan::Step>> MaskedLm::steps(int64_t batch, int64_t length) {
         return made.status();
     }
     std::vector<Plan::Step> steps;
-    for (const Plan *plan : {&(*made)->attention[0], &(*made)->feed_forward[0], &(*made)->to_logits[0]}) {
+    for (const Plan *plan : {(*made)->attention.data(), (*made)->feed_forward.data(), (*made)->to_logits.data()}) {
         steps.insert(steps.end(), plan->steps().begin(), plan->steps().end());
     }
     return steps;

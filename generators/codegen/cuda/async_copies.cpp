@@ -7,6 +7,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <unordered_set>
+#include <utility>
 
 namespace moa::codegen::cuda {
 
@@ -37,8 +38,8 @@ public:
     std::string trouble;
     int commit_at = -1;  // the barrier, of those in the body, after the last copy
 
-    Scan(const std::set<std::string> &shared, const Lets &lets)
-        : shared_(shared.begin(), shared.end()), lets_(lets) {
+    Scan(const std::set<std::string> &shared, Lets lets)
+        : shared_(shared.begin(), shared.end()), lets_(std::move(lets)) {
     }
 
 private:

@@ -169,7 +169,7 @@ private:
     }
 
     std::string declare(const std::string &kind, int number, int count) {
-        const std::string name = std::string("%") + kind + std::to_string(number) + "_";
+        std::string name = std::string("%") + kind + std::to_string(number) + "_";
         std::string text = "\t.reg .b32 ";
         for (int i = 0; i < count; i++) {
             text += (i == 0 ? "" : ", ") + name + std::to_string(i);

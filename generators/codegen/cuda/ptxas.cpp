@@ -15,8 +15,6 @@
 #include <unistd.h>
 #include <vector>
 
-extern char **environ;
-
 namespace moa::codegen::cuda {
 namespace {
 
@@ -54,6 +52,7 @@ std::string contents(const std::string &path) {
 // Both streams go to one file. The exit status, or -1 if the program did not come to an end by itself.
 int run(const std::vector<std::string> &command, const std::string &log) {
     std::vector<char *> arguments;
+    arguments.reserve(command.size() + 1);
     for (const std::string &argument : command) {
         arguments.push_back(const_cast<char *>(argument.c_str()));
     }

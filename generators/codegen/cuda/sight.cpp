@@ -57,7 +57,7 @@ private:
 
 // A load behind what only renames its type.
 const Load *load_behind(const Expr &e) {
-    if (const Reinterpret *r = e.as<Reinterpret>()) {
+    if (const auto *r = e.as<Reinterpret>()) {
         return r->value.type().bits() == r->type.bits() ? load_behind(r->value) : nullptr;
     }
     return e.as<Load>();
@@ -87,7 +87,7 @@ class ReadWords : public ScopedLets {
             return IRMutator::visit(op);
         }
         Expr element = op->args[0];
-        if (const Variable *variable = element.as<Variable>()) {
+        if (const auto *variable = element.as<Variable>()) {
             const auto it = loads_.find(variable->name);
             element = it == loads_.end() ? element : it->second;
         }

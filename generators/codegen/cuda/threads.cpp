@@ -93,7 +93,7 @@ std::optional<int> value_of(const Expr &e, const std::map<std::string, int> &var
     if (const auto constant = as_const_int(e)) {
         return static_cast<int>(*constant);
     }
-    if (const Variable *variable = e.as<Variable>()) {
+    if (const auto *variable = e.as<Variable>()) {
         const auto it = variables.find(variable->name);
         return it == variables.end() ? std::optional<int>() : it->second;
     }
