@@ -29,16 +29,15 @@ void define_tiles(AttentionTensorCore &a) {
                      [&](const Expr &channel, const Expr &row) { return a.v(channel, key(row), a.h, a.e, a.b); });
 }
 
-void define_hidden(AttentionTensorCore &a, bool masked) {
+// Masked keys, by a bit a key of the tile, the same for all lanes.
+void define_masked(AttentionTensorCore &a) {
     const Var &lane = a.tile.lane, &warp = a.tile.warp, &nt = a.tile.nt, &key_tile = a.tile.key_tile, &e = a.e, &b = a.b;
     const Expr num_keys = a.k.dim(1).extent(), first_key = key_tile * a.tile.keys;
-    // A bit a key of the tile, the same for all lanes.
     constexpr int kBits = 32;
     std::vector<Expr> bits;
     for (int first = 0; first < a.tile.keys; first += kBits) {
         const Expr one = first_key + first + lane;
-        const Expr in_range = one < num_keys;
-        bits.push_back(masked ? ballot(in_range && a.mask(min(one, num_keys - 1), e, b) != 0) : cast<uint32_t>(0) - cast<uint32_t>(first_key + a.tile.keys <= num_keys));
+        bits.push_back(ballot(one < num_keys && a.mask(min(one, num_keys - 1), e, b) != 0));
     }
     a.valid(lane, warp, key_tile, e, b) = Tuple(bits);
     std::vector<Expr> words;
@@ -52,10 +51,16 @@ void define_hidden(AttentionTensorCore &a, bool masked) {
     }
     const Expr word_of_keys = words.size() == 1 ? words[0] : mux(nt / (kBits / kTileColumns), words);
     a.tile.define_hidden(all != UInt(32).max(), [&](const Expr &score, const Expr &, const Expr &in_tile) {
-        const Expr one = first_key + in_tile;
         const Expr place = nt % (kBits / kTileColumns) * kTileColumns + (in_tile - nt * kTileColumns);
-        const Expr bit = (word_of_keys >> cast<uint32_t>(place)) & 1;
-        return masked ? select(bit != 0, score, one < num_keys, AttentionTile::kMasked, AttentionTile::kBeyond) : select(one < num_keys, score, AttentionTile::kBeyond);
+        return select(((word_of_keys >> cast<uint32_t>(place)) & 1) != 0, score, AttentionTile::kMasked);
+    });
+}
+
+// Keys beyond the last, which only the last tile has.
+void define_beyond(AttentionTensorCore &a) {
+    const Expr num_keys = a.k.dim(1).extent(), first_key = a.tile.key_tile * a.tile.keys;
+    a.tile.define_hidden(first_key + a.tile.keys > num_keys, [&](const Expr &score, const Expr &, const Expr &in_tile) {
+        return select(first_key + in_tile < num_keys, score, AttentionTile::kBeyond);
     });
 }
 
@@ -97,7 +102,11 @@ AttentionTensorCore make_attention_tensor_core(Type storage, const Values &value
     allow_any_stride(a.mask, a.null_key, a.null_value);
     define_tiles(a);
     a.tile.define_products();
-    define_hidden(a, values.get("masked", 1) != 0);
+    a.masked = values.get("masked", 1) != 0;
+    if (a.masked) {
+        define_masked(a);
+    }
+    define_beyond(a);
     a.tile.define_top();
     define_null(a);
     define_sums(a);

@@ -19,6 +19,7 @@ struct AttentionTensorCore : AttentionInputs {
     Halide::Var d{"d"}, i{"i"}, h{"h"}, e{"e"}, b{"b"}, half{"half"};
     Halide::RDom null_channels;
 
+    bool masked = true;
     tensor_core::AttentionTile tile;        // (.., query_tile, h, e, b)
     Halide::Func valid{"valid"};            // (lane, warp, key_tile, e, b): bits of the tile's keys
     Halide::Func null_part{"null_part"};    // (lane, warp, half, mt, query_tile, ..): a lane's part of q . null_key

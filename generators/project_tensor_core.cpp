@@ -117,7 +117,21 @@ void define_terms(ProjectTensorCore &op) {
     op.column_terms(y, op.column_tile, e) = {op.colsum(o, e), op.bias(o, e)};
 }
 
-void define_epilogue(ProjectTensorCore &op, Type stored, bool activation, bool rotary) {
+// The tables' rows of a row's position, by 16 bytes at once.
+void define_turn(ProjectTensorCore &op) {
+    const Var &chunk = op.chunk, &m = op.m, &e = op.e, &b = op.b;
+    const Expr position = clamp(op.positions(m, e, b), 0, op.cosines.dim(1).extent() - 1);
+    std::vector<Expr> values;
+    for (const ImageParam *table : {&op.cosines, &op.sines}) {
+        for (int i = 0; i < kNeighbours; i++) {
+            const Expr first = (*table)(chunk * kNeighbours + i / kWordsOfCopy * kWordsOfCopy, position, e, b);
+            values.push_back(reinterpret<float>(load_word(word(first), i % kWordsOfCopy)));
+        }
+    }
+    op.turn(chunk, m, e, b) = Tuple(values);
+}
+
+void define_epilogue(ProjectTensorCore &op, Type stored, bool activation) {
     const Var &d = op.d, &m = op.m, &h = op.h, &e = op.e, &b = op.b;
     const int warps_down = op.tile_rows / op.warp_rows, heads = op.head_dim == 0 ? 1 : op.tile_columns / op.head_dim;
     const Expr column_tile = op.head_dim == 0 ? Expr(d) / op.tile_columns : Expr(h) / heads;
@@ -133,11 +147,18 @@ void define_epilogue(ProjectTensorCore &op, Type stored, bool activation, bool r
         return activation ? select(op.activation == 1, gelu(v), v) : v;
     };
     Expr turned = value(d);
-    if (rotary) {
+    if (op.rotary) {
         const int half = op.head_dim / 2;
         const Expr other = value((d + half) % op.head_dim);
-        const Expr position = clamp(op.positions(m, e, b), 0, op.cosines.dim(1).extent() - 1);
-        const Expr rotated = turned * op.cosines(d, position, e, b) + select(d < half, -other, other) * op.sines(d, position, e, b);
+        const FuncRef turn = op.turn(d / kNeighbours, m, e, b);
+        const auto table = [&](int first) {
+            std::vector<Expr> values;
+            for (int i = 0; i < kNeighbours; i++) {
+                values.push_back(turn[first + i]);
+            }
+            return mux(d % kNeighbours, values);
+        };
+        const Expr rotated = turned * table(0) + select(d < half, -other, other) * table(kNeighbours);
         turned = select(h < op.rotary_heads, rotated, turned);
     }
     const Expr factor = op.scale(m, clamp(h / op.scale_heads, 0, op.scale.dim(1).extent() - 1), e, b);
@@ -154,19 +175,26 @@ ProjectTensorCore make_project_tensor_core(Type storage, const Values &values) {
     op.warp_rows = values("warp_rows");
     op.blocks = values("blocks");
     op.stages = values("stages");
-    const bool plain = values.get("plain", 0) != 0, rotary = !plain && values.get("rotary", 1) != 0;
-    if (rotary && op.head_dim == 0) {
+    const bool plain = values.get("plain", 0) != 0;
+    op.rotary = !plain && values.get("rotary", 1) != 0;
+    if (op.rotary && op.head_dim == 0) {
         throw std::runtime_error("rotation needs a static head_dim");
     }
     const Input input = input_of(storage);
     op.x = ImageParam(storage, 3, "x");
     op.weights = ImageParam(storage, 4, "weights");
-    allow_any_stride(op.rows, op.stats, op.colsum, op.bias, op.positions, op.scale, op.cosines, op.sines);
+    allow_any_stride(op.rows, op.stats, op.colsum, op.bias, op.positions, op.scale);
+    if (!op.rotary) {
+        allow_any_stride(op.cosines, op.sines);
+    }
     define_source(op);
     define_tiles(op, elements_of_word(input));
     define_sums(op, input);
     define_terms(op);
-    define_epilogue(op, values.get("out_f32", 0) != 0 ? Float(32) : storage, !plain, rotary);
+    if (op.rotary) {
+        define_turn(op);
+    }
+    define_epilogue(op, values.get("out_f32", 0) != 0 ? Float(32) : storage, !plain && values.get("activation", 1) != 0);
     begin_at_zero(op.out);
     return op;
 }

@@ -14,19 +14,19 @@ namespace moa {
 //
 // Memory: weights(0, c, o, e) are plain rows in the storage type: a view (1, in, out, e) of row-major [e][out][in], where
 // `in` is padded with zeros to a multiple of `pad` channels (64 covers every row). Rows of x, of the weights and of the
-// output begin at multiples of 16 bytes, and x has a multiple of 16 bytes of channels, as the output's heads do. The other
-// arguments may have any strides.
+// output begin at multiples of 16 bytes, and x has a multiple of 16 bytes of channels, as the output's heads do; so do rows of
+// the tables if there is a rotation. The other arguments may have any strides.
 //
 // Values: head_dim: 0 for one head of any width (a multiple of 8), or 32, 64, 128; tile_rows, tile_columns, warp_rows;
 // blocks: how many times 64 bytes of a row a pipeline stage holds; stages; plain, rotary: as in project.h (rotation needs a
-// head_dim).
+// head_dim); activation = 0: none.
 struct ProjectTensorCore : ProjectInputs {
     static constexpr int kWarpColumns = 64;
 
     Halide::Var d{"d"}, m{"m"}, h{"h"}, e{"e"}, b{"b"};
     // element of a 16-byte chunk, its place in the row (fragment.h), row or column of the tile, stage; tiles of the output
     Halide::Var v{"v"}, place{"place"}, y{"y"}, k{"k"}, column_tile{"column_tile"}, row_tile{"row_tile"};
-    Halide::Var lane{"lane"}, warp{"warp"}, nt{"nt"}, mt{"mt"}, round{"round"};
+    Halide::Var chunk{"chunk"}, lane{"lane"}, warp{"warp"}, nt{"nt"}, mt{"mt"}, round{"round"};
     Halide::RDom steps;  // product of a pair, pair, stage
 
     Halide::Func source{"source"};                    // (y, row_tile, e, b): position and batch entry of the row
@@ -35,8 +35,10 @@ struct ProjectTensorCore : ProjectInputs {
     Halide::Func sums{"sums"};                        // (lane, warp, nt, mt, column_tile, row_tile, e, b): 16 x 8 fragments
     Halide::Func row_terms{"row_terms"};              // (y, row_tile, e, b): factor and shift of the norm
     Halide::Func column_terms{"column_terms"};        // (y, column_tile, e): colsum and bias
+    Halide::Func turn{"turn"};                        // (chunk, m, e, b): cosines, then sines, of a row's eight neighbours, if there is a rotation
     Halide::Func out{"out"};                          // (d, m, h, e, b)
 
+    bool rotary = false;
     int head_dim = 0, tile_rows = 0, tile_columns = 0, warp_rows = 0, blocks = 0, stages = 0;
 
     int chunks() const {

@@ -28,7 +28,9 @@ void schedule_scores(AttentionTile &a) {
     by_threads(a, a.score, {a.nt, a.mt}, {a.key_tile});
     a.score.update().unroll(a.score_steps.y);
     by_threads(a, a.score.update(), {a.score_steps.x, a.nt, a.mt}, {a.score_steps.y, a.key_tile});
-    by_threads(a, a.score.update(1), {a.nt, a.mt}, {a.hide.x, a.key_tile});
+    for (size_t i = 0; i < a.hidings.size(); i++) {
+        by_threads(a, a.score.update(static_cast<int>(i) + 1), {a.nt, a.mt}, {a.hidings[i].x, a.key_tile});
+    }
     store_by_threads(a, a.top, {a.mt, a.key_tile});
     by_threads(a, a.top, {a.mt}, {a.key_tile});
 }

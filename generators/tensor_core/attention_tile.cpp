@@ -92,8 +92,9 @@ void AttentionTile::define_products() {
 void AttentionTile::define_hidden(const Expr &some_hidden, const Shown &shown) {
     const std::vector<Expr> here = {lane, warp, nt, mt, key_tile};
     const FuncRef c = at_queries(score, here);
-    hide = RDom(0, 1, "hide");
+    RDom hide(0, 1, "hide");
     hide.where(some_hidden);
+    hidings.push_back(hide);
     std::vector<Expr> scores;
     for (int i = 0; i < 4; i++) {
         const Expr row = row_of_tile(group_of(lane) + i / 2 * 8), in_tile = nt * kTileColumns + 2 * member_of(lane) + i % 2;

@@ -28,7 +28,8 @@ struct AttentionTile {
     // element of a 16-byte chunk, its place in the row (fragment.h), row of a tile; tile of keys, tile of queries
     Halide::Var element{"element"}, place{"place"}, y{"y"}, key_tile{"key_tile"}, query_tile{"query_tile"};
     Halide::Var lane{"lane"}, warp{"warp"}, nt{"nt"}, mt{"mt"}, slot{"slot"}, part{"part"}, product{"product"};
-    Halide::RDom score_steps, hide, steps;  // product of a pair and pair; -; product, slot, tile of keys
+    Halide::RDom score_steps, steps;    // product of a pair and pair; product, slot, tile of keys
+    std::vector<Halide::RDom> hidings;  // updates of the score after the products, of one step each
     // The last arguments of Funcs: which queries, and which keys after the tile of keys.
     std::vector<Halide::Var> of_queries, of_keys;
 
@@ -71,7 +72,7 @@ struct AttentionTile {
     void define_keys(const Element &key, const Element &value);  // by row of key_tile
     void define_products();                                      // scores, all shown
     // Scores c[i] of keys `in_tile` and of rows `row` of the block are replaced by shown(i, c, row, in_tile) if some_hidden,
-    // which must be the same for a warp.
+    // which must be the same for a warp. Each call is a pass of its own.
     using Shown = std::function<Halide::Expr(const Halide::Expr &score, const Halide::Expr &row, const Halide::Expr &in_tile)>;
     void define_hidden(const Halide::Expr &some_hidden, const Shown &shown);
     void define_top();

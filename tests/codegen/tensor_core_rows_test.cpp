@@ -70,6 +70,16 @@ TEST(TensorCoreRows, Project) {
     expect_lean(compiled.report, 1);
 }
 
+TEST(TensorCoreRows, ProjectWithRotation) {
+    const Compiled compiled = compile("project", "bf16", {{"rotary", 1}, {"activation", 0}, {"head_dim", 64}, {"tile_rows", 128}, {"tile_columns", 128}, {"warp_rows", 64}, {"blocks", 1}, {"stages", 4}});
+    size_t of_tables = 0;
+    for (size_t at = 0; (at = compiled.report.ptx.text.find("ld.global.nc.v4", at)) != std::string::npos; at++) {
+        of_tables++;
+    }
+    EXPECT_GE(of_tables, 4u * 2 * 2 * 4) << "cosines and sines of eight neighbours are two loads each";
+    expect_lean(compiled.report, 2);
+}
+
 TEST(TensorCoreRows, ProjectInF32) {
     const Compiled compiled = compile("project", "f32", {{"plain", 1}, {"tile_rows", 128}, {"tile_columns", 128}, {"warp_rows", 64}, {"blocks", 2}, {"stages", 3}});
     EXPECT_NE(compiled.report.ptx.text.find("m16n8k8.row.col.f32.tf32"), std::string::npos);

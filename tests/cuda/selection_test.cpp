@@ -38,7 +38,7 @@ std::vector<Problem> problems() {
                 all.push_back({"attention", dtype, {{"queries", rows}, {"keys", rows}, {"head_dim", head_dim}, {"heads", 8}, {"aligned", 1}}});
                 for (const int64_t rotary : {0, 1}) {
                     const int64_t plain = head_dim % 32 == 0 && rotary == 0 ? 1 : 0;
-                    all.push_back({"project", dtype, {{"rows", rows}, {"dim_in", 512}, {"dim_out", 8 * head_dim}, {"head_dim", head_dim}, {"heads", 8}, {"plain", plain}, {"rotary", rotary}, {"aligned", 1}}});
+                    all.push_back({"project", dtype, {{"rows", rows}, {"dim_in", 512}, {"dim_out", 8 * head_dim}, {"head_dim", head_dim}, {"heads", 8}, {"plain", plain}, {"rotary", rotary}, {"activation", 0}, {"aligned", 1}}});
                 }
                 all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 128}, {"slots", 384}, {"head_dim", head_dim}, {"heads", 8}, {"plain", 1}}});
                 all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 128}, {"slots", 384}, {"head_dim", head_dim}, {"heads", 8}, {"plain", 1}, {"exact", 1}, {"masked", 0}, {"turned", 1}, {"aligned", 1}}});
