@@ -212,7 +212,9 @@ if [ $quick = no ]; then # alone on the GPU
         add program "bench.$dtype" ./moa bench --suite reference --device "$MOA_TEST_DEVICE" --dtype $dtype --min-time 0.1
     done
     run_list 1
-    cat "$log"/bench.*.txt
+    for file in "$log"/bench.*.txt; do
+        if [ -f "$file" ]; then cat "$file"; fi
+    done
 fi
 
 echo "--- summary"
