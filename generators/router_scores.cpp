@@ -56,7 +56,7 @@ RouterScores make_router_scores(Type storage, const Values &) {
     // Routing tokens wanted may be rounded up to a tile: those after the last one repeat it.
     const auto token = [&](const Expr &c) { return op.tokens(c, min(op.r, op.tokens.dim(1).extent() - 1), op.b); };
 
-    op.dots = make_sum(op, "dots", {op.r, op.n, op.b}, const_true(), [&](const Expr &c) { return value(c) * token(c); });
+    op.dots = make_sum(op, "dots", {op.r, op.n, op.b}, Internal::const_true(), [&](const Expr &c) { return value(c) * token(c); });
     op.squares = make_sum(op, "squares", {op.n, op.b}, with_cosines, [&](const Expr &c) { return value(c) * value(c); });
     op.token_squares = make_sum(op, "token_squares", {op.r, op.b}, with_cosines, [&](const Expr &c) { return token(c) * token(c); });
     op.row_factor(op.n, op.b) = inverse_norm(op.squares.total(op.n, op.b));

@@ -89,7 +89,7 @@ Func search(SelectTokens &op, const Expr &half, const Expr &wanted, const Expr &
 // positions are taken.
 void define_threshold(SelectTokens &op) {
     const Expr key = op.keys(op.n, op.r, op.b);
-    const Func upper = search(op, key >> 16, op.k, const_false());
+    const Func upper = search(op, key >> 16, op.k, Internal::const_false());
     const Expr of_upper = key >> 16 == known(op, upper, kPrefix) - kHalf, rest = op.k - known(op, upper, kAbove);
     const Func lower = search(op, select(of_upper, (key & 0xffff) - kHalf, -kHalf), rest, is_settled(op, upper));
     // Unsigned, since int32 must not overflow.

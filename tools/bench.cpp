@@ -318,8 +318,12 @@ void add_bench(CLI::App &app, int &exit_code) {
     command->add_option("--min-runs", options->suite.timing.min_runs, "least number of timed runs")->capture_default_str()->check(CLI::Range(1, 1000000));
     command->add_option("--min-time", options->suite.timing.min_seconds, "least seconds of timed runs")->capture_default_str()->check(CLI::Range(0.0, 3600.0));
     add_run_options(*command, options->suite.run, true);
-    command->footer("Exits with 1 if a row is wrong; the line that it prints then runs the case again.\n"
-                    "Examples:\n"
+    command->footer("Exit codes:\n"
+                    "  0  what ran was right, and was timed\n"
+                    "  1  a row is wrong; the line that it prints then runs the case again\n"
+                    "  2  an option is bad; one line on standard error says why\n"
+                    "  3  not supported by this build or machine\n"
+                    "\nExamples:\n"
                     "  moa bench --op attention --all-rows --threads 1\n"
                     "  moa bench --suite reference --case moa_self_4096_e4 --steps");
     command->callback([options, command, &exit_code] { exit_code = bench(*options, command->count("--dtype") > 0); });

@@ -16,12 +16,8 @@ using codegen::cuda::CudaOptions;
 using codegen::cuda::CudaReport;
 
 std::string ptxas() {
-    for (const std::string &path : {std::string(MOA_TEST_PTXAS), std::string("/usr/local/cuda/bin/ptxas")}) {
-        if (!path.empty() && std::filesystem::exists(path)) {
-            return path;
-        }
-    }
-    return "";
+    const std::string path = MOA_TEST_PTXAS;
+    return std::filesystem::exists(path) ? path : "";
 }
 
 struct Compiled {
