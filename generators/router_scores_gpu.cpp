@@ -35,7 +35,8 @@ RouterScoresGpu make_router_scores_gpu(Type storage, const Values &statics) {
 
     const Expr dot = op.sums.result(r % routers, r / routers, n, b);
     const Expr row_factor = inverse_norm(op.sums.result(routers + RowSums::kSquares, 0, n, b));
-    op.scores(n, r, b) = select(with_cosines, dot * row_factor * op.token_factor(r, b), dot);
+    // A branch, not a choice: without cosines nobody makes the factors, so that nobody may read them.
+    op.scores(n, r, b) = Internal::Call::make(Float(32), Internal::Call::if_then_else, {with_cosines, dot * row_factor * op.token_factor(r, b), dot}, Internal::Call::PureIntrinsic);
     op.stats(n, q, b) = op.sums.statistic_of_result(q, n, b);
 
     const Expr positions = op.x.dim(1).extent();
