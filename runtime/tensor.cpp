@@ -109,12 +109,12 @@ int64_t TensorView::elements() const {
 }
 
 bool TensorView::contiguous() const {
-    int64_t stride = 1;
+    uint64_t stride = 1;  // as above
     for (int axis = rank - 1; axis >= 0; axis--) {
-        if (shape[axis] != 1 && strides[axis] != stride) {
+        if (shape[axis] != 1 && strides[axis] != static_cast<int64_t>(stride)) {
             return false;
         }
-        stride *= shape[axis];
+        stride *= static_cast<uint64_t>(std::max<int64_t>(shape[axis], 1));
     }
     return true;
 }

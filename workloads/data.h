@@ -15,7 +15,7 @@
 namespace moa::workloads {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN(), kInfinity = std::numeric_limits<double>::infinity();
-constexpr std::array kHidden{kNan, kInfinity};  // what is written, by turns, where a mask hides it
+inline constexpr std::array kHidden{kNan, kInfinity};  // what is written, by turns, where a mask hides it
 
 // Products of sizes as doubles: counts of operations.
 inline double product_of(std::initializer_list<int64_t> sizes) {

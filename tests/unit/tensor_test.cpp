@@ -71,6 +71,7 @@ TEST(TensorView, EmptyAndHugeShapesAreCountedWithoutOverflow) {
     EXPECT_EQ(TensorView(&value, DType::f32, {huge, huge}).elements(), std::numeric_limits<int64_t>::max());
     EXPECT_EQ(TensorView(&value, DType::f32, {huge, huge, 0}).elements(), 0);
     EXPECT_TRUE(TensorView(&value, DType::f32, {huge, huge}).contiguous());
+    EXPECT_TRUE(TensorView(&value, DType::f32, {3, 0, 5}).contiguous());
 }
 
 TEST(TensorView, TooManyAxesGiveAnEmptyView) {
