@@ -38,7 +38,7 @@ protected:
                 a = iterate(row, arguments_.log_k, eps(t), b);
             }
             const double bound = a_error(row, a, arguments_.log_k, eps(0), iterations);
-            finish(row, a, bound, eps(iterations), &y.value(0, router, batch), &y.bound(0, router, batch));
+            finish(row, a, bound, eps(iterations), y.value.at(0, router, batch), y.bound.at(0, router, batch));
         });
         return {y};
     }

@@ -65,8 +65,8 @@ protected:
         const Array scores = scores_.values(), mask = mask_.values(), a = a_.values();
         Expected y{Array(scores.extents), Array(scores.extents)};
         for_rows(scores, mask, [&](const Row &row, int64_t router, int64_t batch) {
-            finish(row, a(router, batch), 0, arguments_.eps, &y.value(0, router, batch),
-                   &y.bound(0, router, batch));
+            finish(row, a(router, batch), 0, arguments_.eps, y.value.at(0, router, batch),
+                   y.bound.at(0, router, batch));
         });
         return {y};
     }

@@ -37,6 +37,11 @@ struct Array {
     double operator()(Index... index) const {
         return data[offset(index...)];
     }
+    // Arrays without elements have a place, but nothing to refer to there.
+    template<class... Index>
+    double *at(Index... index) {
+        return data.data() + offset(index...);
+    }
     template<class... Index>
     const double *at(Index... index) const {
         return data.data() + offset(index...);
