@@ -95,7 +95,7 @@ void time_row(benchmark::State &state, const Workload &workload, const Case &tim
         state.SkipWithError(warm.message().c_str());
         return;
     }
-    while (state.KeepRunning()) {
+    for ([[maybe_unused]] auto _ : state) {
         const Status status = instance.run(run, row);
         benchmark::DoNotOptimize(status.ok());
     }

@@ -102,8 +102,7 @@ AttentionTensorCore make_attention_tensor_core(Type storage, const Values &value
     allow_any_stride(a.mask, a.null_key, a.null_value);
     define_tiles(a);
     a.tile.define_products();
-    a.masked = values.get("masked", 1) != 0;
-    if (a.masked) {
+    if (values.get("masked", 1) != 0) {
         define_masked(a);
     }
     define_beyond(a);

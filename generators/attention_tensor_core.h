@@ -19,9 +19,8 @@ struct AttentionTensorCore : AttentionInputs {
     Halide::Var d{"d"}, i{"i"}, h{"h"}, e{"e"}, b{"b"}, half{"half"};
     Halide::RDom null_channels;
 
-    bool masked = true;
     tensor_core::AttentionTile tile;        // (.., query_tile, h, e, b)
-    Halide::Func valid{"valid"};            // (lane, warp, key_tile, e, b): bits of the tile's keys
+    Halide::Func valid{"valid"};            // (lane, warp, key_tile, e, b): bits of the tile's keys; none if nothing is masked
     Halide::Func null_part{"null_part"};    // (lane, warp, half, mt, query_tile, ..): a lane's part of q . null_key
     Halide::Func null_score{"null_score"};  // (lane, warp, mt, query_tile, ..)
     Halide::Func out{"out"};                // (d, i, h, e, b)

@@ -149,7 +149,11 @@ void schedule_attention_cpu(Attention &a, const Target &target, const Values &kn
 
     for (Func f : {a.queries, a.largest_query, a.null_score, a.state}) {
         // Matrix tiles are not known as such with a second tile of rows in their indices.
-        tiles == 1 ? f.bound_extent(a.t, 1) : f.bound_storage(a.t, tiles);
+        if (tiles == 1) {
+            f.bound_extent(a.t, 1);
+        } else {
+            f.bound_storage(a.t, tiles);
+        }
     }
     // Without a place on the stack each block's arrays would be allocated anew.
     for (Func f : {a.score, a.block_maximum, a.block_shift, a.block_sum, a.mixed}) {

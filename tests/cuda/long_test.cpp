@@ -10,9 +10,15 @@ namespace {
 
 constexpr int64_t kPositions = int64_t{1} << 20;
 
-bool there_is_a_gpu() {
-    return describe_device(test_gpu()).ok();
-}
+class GpuLong : public testing::Test {
+protected:
+    void SetUp() override {
+        const Result<DeviceDescription> gpu = describe_device(test_gpu());
+        if (!gpu.ok()) {
+            GTEST_SKIP() << gpu.status().message();
+        }
+    }
+};
 
 PlanOptions on(const Device &device) {
     PlanOptions options;
@@ -30,9 +36,6 @@ void expect_near(const std::vector<float> &got, const std::vector<float> &want, 
 }
 
 void local_attention(int64_t dim_head, bool causal) {
-    if (!there_is_a_gpu()) {
-        GTEST_SKIP() << "there is no GPU";
-    }
     LocalAttention::Config config;
     config.window_size = 16;
     config.dim_head = dim_head;
@@ -42,7 +45,7 @@ void local_attention(int64_t dim_head, bool causal) {
     ASSERT_TRUE(layer.ok()) << layer.status().message();
     LocalAttention::Shapes shapes;
     shapes.length = kPositions;
-    const size_t count = static_cast<size_t>(kPositions * dim_head);
+    const auto count = static_cast<size_t>(kPositions * dim_head);
     std::vector<float> q = normal_values(count, 1), k = normal_values(count, 2), v = normal_values(count, 3);
     std::vector<float> results[2] = {std::vector<float>(count, NAN), std::vector<float>(count, NAN)};
     const auto view = [&](std::vector<float> &values) { return TensorView(values.data(), DType::f32, {1, 1, kPositions, dim_head}); };
@@ -55,19 +58,16 @@ void local_attention(int64_t dim_head, bool causal) {
     expect_near(results[1], results[0], 1e-4f);
 }
 
-TEST(GpuLong, LocalAttention) {
+TEST_F(GpuLong, LocalAttention) {
     local_attention(32, false);
 }
 
-TEST(GpuLong, LocalAttentionOfOddHeads) {
+TEST_F(GpuLong, LocalAttentionOfOddHeads) {
     local_attention(34, true);
 }
 
 // Similarities are small integers, so that both devices select of the same numbers, most of them equal.
-TEST(GpuLong, RouterAndSelection) {
-    if (!there_is_a_gpu()) {
-        GTEST_SKIP() << "there is no GPU";
-    }
+TEST_F(GpuLong, RouterAndSelection) {
     constexpr int64_t kDim = 8, kSelected = 1 << 16;
     CoordinateDescentRouter::Config config;
     config.dim = kDim;
