@@ -39,7 +39,7 @@ Expr plus(const Expr &a, const Expr &b) {
     return a + b;
 }
 
-void constrain_row(const DescentRowGpu &row, Func y) {
+void constrain_row(const DescentRowGpu &row, const Func &y) {
     for (int i = 0; i < 3; i++) {
         y.output_buffer().dim(i).set_bounds(0, row.scores.dim(i).extent());
     }
@@ -86,7 +86,7 @@ BlockSum DescentRowGpu::make_sum(const std::string &name, const Func &dual) cons
 
 Tuple DescentRowGpu::dual_and_shift(const Expr &dual, const Expr &eps) const {
     const Expr scale = kLog2E / eps;
-    return Tuple(dual, scale, -stabiliser(dual) * scale);
+    return {dual, scale, -stabiliser(dual) * scale};
 }
 
 Expr DescentRowGpu::soft_score(const Expr &dual, const Expr &eps) const {

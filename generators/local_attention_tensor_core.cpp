@@ -54,6 +54,7 @@ void define_sums(LocalAttentionTensorCore &a, const Places &p) {
     a.log2_scale(tile.lane, tile.warp, tile.query_tile, a.h, a.b) = a.q_cos(0, 0) * 1.4426950408889634f;
     const Expr log2_scale = a.log2_scale(tile.lane, tile.warp, tile.query_tile, a.h, a.b);
     std::vector<Expr> first;
+    first.reserve(4);
     for (int i = 0; i < 4; i++) {
         first.push_back(select(tile.slot < tile.outputs() || i < 2, 0.f, AttentionTile::kBeyond));
     }

@@ -153,6 +153,7 @@ void define_epilogue(ProjectTensorCore &op, Type stored, bool activation) {
         const FuncRef turn = op.turn(d / kNeighbours, m, e, b);
         const auto table = [&](int first) {
             std::vector<Expr> values;
+            values.reserve(kNeighbours);
             for (int i = 0; i < kNeighbours; i++) {
                 values.push_back(turn[first + i]);
             }

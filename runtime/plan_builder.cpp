@@ -172,14 +172,14 @@ Handle PlanBuilder::crop(Handle temporary, int axis, int64_t begin, int64_t exte
     return Handle{static_cast<int>(plan_->tensors.size()) - 1};
 }
 
-Handle PlanBuilder::constant(std::shared_ptr<const std::vector<float>> values, std::vector<int64_t> shape) {
+Handle PlanBuilder::constant(std::shared_ptr<const std::vector<float>> values, const std::vector<int64_t> &shape) {
     const void *data = values->data();
-    return constant(std::move(values), data, DType::f32, std::move(shape));
+    return constant(std::move(values), data, DType::f32, shape);
 }
 
-Handle PlanBuilder::constant(std::shared_ptr<const std::vector<int32_t>> values, std::vector<int64_t> shape) {
+Handle PlanBuilder::constant(std::shared_ptr<const std::vector<int32_t>> values, const std::vector<int64_t> &shape) {
     const void *data = values->data();
-    return constant(std::move(values), data, DType::i32, std::move(shape));
+    return constant(std::move(values), data, DType::i32, shape);
 }
 
 Handle PlanBuilder::constant(std::shared_ptr<const void> owner, const void *values, DType dtype, const std::vector<int64_t> &shape) {

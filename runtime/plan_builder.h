@@ -116,8 +116,8 @@ public:
     Handle insert(Handle temporary, int axis, int64_t extent = 1);
     // Part of a temporary: [begin, begin + extent) of an axis, counted from the innermost.
     Handle crop(Handle temporary, int axis, int64_t begin, int64_t extent);
-    Handle constant(std::shared_ptr<const std::vector<float>> values, std::vector<int64_t> shape);
-    Handle constant(std::shared_ptr<const std::vector<int32_t>> values, std::vector<int64_t> shape);
+    Handle constant(std::shared_ptr<const std::vector<float>> values, const std::vector<int64_t> &shape);
+    Handle constant(std::shared_ptr<const std::vector<int32_t>> values, const std::vector<int64_t> &shape);
 
     void fail(Status status);
     bool ok() const {

@@ -196,8 +196,6 @@ Run::Run(const cuda::Context &rehearsed)
     : threads_(1), gpu_{.context = &rehearsed, .rehearses = true} {
 }
 
-Run::~Run() = default;
-
 bool Run::in_arenas(const std::byte *memory) const {
     return std::any_of(arenas_, arenas_ + threads_, [&](const Arena &arena) { return memory >= arena.begin && memory < arena.begin + arena.size; });
 }

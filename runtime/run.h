@@ -62,7 +62,7 @@ public:
     static Run rehearsal(const cuda::Context &context) {
         return Run(context);
     }
-    ~Run();
+    ~Run() = default;
     Run(const Run &) = delete;
     Run &operator=(const Run &) = delete;
 

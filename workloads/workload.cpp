@@ -27,6 +27,7 @@ namespace {
 
 std::vector<const Tensor *> pointers(const std::deque<Tensor> &tensors) {
     std::vector<const Tensor *> result;
+    result.reserve(tensors.size());
     for (const Tensor &tensor : tensors) {
         result.push_back(&tensor);
     }

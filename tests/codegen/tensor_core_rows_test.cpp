@@ -16,8 +16,8 @@ using codegen::cuda::CudaOptions;
 using codegen::cuda::CudaReport;
 
 std::string ptxas() {
-    const std::string path = MOA_TEST_PTXAS;
-    return std::filesystem::exists(path) ? path : "";
+    const std::filesystem::path path = MOA_TEST_PTXAS;
+    return std::filesystem::exists(path) ? path.string() : "";
 }
 
 struct Compiled {

@@ -166,6 +166,7 @@ TEST_F(GpuTest, DevicesWorkAtOnce) {
         }
     };
     std::vector<std::thread> threads;
+    threads.reserve(4);
     for (int t = 0; t < 4; t++) {
         threads.emplace_back([&, t] { work(t % 2 == 0 ? *plan : *second); });
     }
