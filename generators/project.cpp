@@ -13,7 +13,7 @@ std::vector<Func> Project::outputs() const {
 namespace {
 
 // The reduction of one block stops at the last channel, which the analysis of bounds does not see over several blocks.
-void define_update(Project &op, int pair, bool tiles, bool padded) {
+void define_update(Project &op, int pair, bool tiles, bool padded, bool whole) {
     const Var &i = op.i, &m = op.m, &p = op.p, &k = op.k, &e = op.e, &b = op.b;
     const auto groups_of = [&](int channels) { return (op.dim_in + channels - 1) / channels; };
     const auto inside = [&](const Expr &group) { return unsafe_promise_clamped(group, 0, groups_of(pair) - 1); };
@@ -27,6 +27,10 @@ void define_update(Project &op, int pair, bool tiles, bool padded) {
         const Expr of_panel = e * (all / op.bias.dim(1).extent()) + p * groups_of(kTile) + tile;
         const Expr group = unsafe_promise_clamped(of_panel, 0, all - 1) * (kTile / pair) + channel / pair;
         op.product(i, m, p, k, e, b) += cast<float>(op.packed(step * kTile + channel, m, k, e, b)) * cast<float>(op.weights(i * pair + channel % pair, group));
+    } else if (whole) {
+        op.block_channels = RDom(0, pair, 0, groups_of(pair), "channel");
+        const Expr channel = op.block_channels.y * pair + op.block_channels.x;
+        op.product(i, m, p, k, e, b) += cast<float>(op.packed(channel, m, k, e, b)) * cast<float>(op.weights(i * pair + op.block_channels.x, op.block_channels.y, p, e));
     } else if (pair == 1) {
         op.block_channels = RDom(0, op.block, "channel");
         const Expr channel = k * op.block + op.block_channels;
@@ -44,7 +48,7 @@ void define_update(Project &op, int pair, bool tiles, bool padded) {
     }
 }
 
-void define_product(Project &op, int pair, bool tiles, bool padded) {
+void define_product(Project &op, int pair, bool tiles, bool padded, bool whole) {
     const Var &i = op.i, &m = op.m, &p = op.p, &c = op.c, &k = op.k, &e = op.e, &b = op.b;
     op.dim_in = op.x.dim(0).extent();
     op.source(m, e, b) = op.source_of(m, e, b);
@@ -55,7 +59,11 @@ void define_product(Project &op, int pair, bool tiles, bool padded) {
     op.packed(c, m, k, e, b) = select(channel < op.dim_in, stored, cast(stored.type(), 0));
 
     op.product(i, m, p, k, e, b) = 0.f;
-    define_update(op, pair, tiles, padded);
+    define_update(op, pair, tiles, padded, whole);
+    if (whole) {
+        op.sums(i, m, p, e, b) = op.product(i, m, p, 0, e, b);
+        return;
+    }
     op.blocks = RDom(0, (op.dim_in + op.block - 1) / op.block, "block");
     op.sums(i, m, p, e, b) = 0.f;
     op.sums(i, m, p, e, b) += op.product(i, m, p, op.blocks, e, b);
@@ -104,7 +112,7 @@ Project make_project(Type storage, const Values &statics) {
     if (statics.get("rotary", 0) == 0) {
         allow_any_stride(op.cosines, op.sines);
     }
-    define_product(op, pair, tiles, statics.get("padded", 0) != 0);
+    define_product(op, pair, tiles, statics.get("padded", 0) != 0, statics.get("whole", 0) != 0);
     define_row_terms(op);
     const bool plain = statics.get("plain", 0) != 0;
     define_epilogue(op, storage, panel, plain, !plain && statics.get("rotary", 1) != 0);

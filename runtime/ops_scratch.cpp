@@ -88,7 +88,8 @@ int64_t padded_width(const Row &row, int64_t head_dim) {
 size_t scratch_bytes(const Row &row, const Project & /*a*/) {
     const int64_t panel = row.knob("panel", 8), rows = row.knob("rows", 1), columns = row.knob("columns", 1);
     const int64_t element = row.knob("pair", 1) == 1 ? 4 : 2;
-    const int64_t sums = 4 * panel * rows * (columns / panel + 2), packed = element * (row.knob("block", kBlockChannels) + kPitchPadding) * rows;
+    const int64_t channels = row.knob("whole", 0) != 0 ? row.knob("widest", 0) : row.knob("block", kBlockChannels);
+    const int64_t sums = 4 * panel * rows * (columns / panel + 2), packed = element * (channels + kPitchPadding) * rows;
     return arena(row, {sums, packed, packed}, kReuse);
 }
 

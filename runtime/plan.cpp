@@ -1,5 +1,6 @@
 #include "moa/plan.h"
 
+#include "moa/huge_pages.h"
 #include "runtime/cuda/memory.h"
 #include "runtime/plan_builder.h"
 #include "runtime/text.h"
@@ -266,7 +267,9 @@ Status Plan::run(std::span<const NamedTensor> tensors) const {
     if (memory == nullptr) {
         return {Code::out_of_memory, text("no memory for a workspace of {} bytes", bytes)};
     }
-    Status status = run(tensors, {static_cast<std::byte *>(memory), bytes});
+    const std::span<std::byte> workspace(static_cast<std::byte *>(memory), bytes);
+    prefer_huge_pages(workspace);
+    Status status = run(tensors, workspace);
     ::operator delete (memory, std::align_val_t{kWorkspaceAlignment});
     return status;
 }

@@ -1,5 +1,6 @@
 #include "runtime/prepared_linear.h"
 
+#include "moa/huge_pages.h"
 #include "runtime/bf16.h"
 #include "runtime/f16.h"
 
@@ -55,7 +56,8 @@ Result<const PreparedLinear::Packed *> PreparedLinear::packed(const PanelFormat 
     if (!entry) {
         auto made = std::make_unique<Packed>();
         const size_t bytes = packed_bytes(format, out_, in_, experts_);
-        made->memory = std::make_unique<std::byte[]>(bytes + kAlignment);
+        made->memory = std::make_unique_for_overwrite<std::byte[]>(bytes + kAlignment);
+        prefer_huge_pages({made->memory.get(), bytes + kAlignment});
         std::byte *panels = aligned(made->memory.get());
         pack_panels(format, weights_.data(), out_, in_, experts_, panels);
         made->panels = packed_view(format, panels, out_, in_, experts_);

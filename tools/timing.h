@@ -1,5 +1,6 @@
 #pragma once
 
+#include "moa/huge_pages.h"
 #include "moa/plan.h"
 #include "moa/status.h"
 
@@ -33,6 +34,7 @@ class Memory {
 public:
     explicit Memory(size_t bytes)
         : bytes_(bytes), memory_(new (kAlignment) std::byte[bytes]) {
+        prefer_huge_pages(span());
     }
     std::span<std::byte> span() const {
         return {memory_.get(), bytes_};

@@ -1,6 +1,7 @@
 #include "generators/codegen/cuda/compile.h"
 #include "generators/codegen/kernel.h"
 #include "generators/codegen/object_file.h"
+#include "generators/codegen/prefetch.h"
 
 #include <exception>
 #include <filesystem>
@@ -171,7 +172,9 @@ void compile_row(const Row &row, const cuda::CudaOptions &options, const std::ma
     if (target.has_feature(Halide::Target::CUDA)) {
         cuda::compile_cuda(kernel, row.function(), target, options, files);
     } else {
-        Halide::Pipeline(kernel.outputs).compile_to(files, kernel.arguments, row.function(), target);
+        Halide::Pipeline pipeline(kernel.outputs);
+        pipeline.add_custom_lowering_pass(new PrefetchLines);
+        pipeline.compile_to(files, kernel.arguments, row.function(), target);
     }
 }
 

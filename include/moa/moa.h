@@ -5,6 +5,7 @@
 #include "moa/cuda.h"
 #include "moa/device.h"
 #include "moa/feed_forward.h"
+#include "moa/huge_pages.h"
 #include "moa/local_attention.h"
 #include "moa/mixture_of_attention.h"
 #include "moa/plan.h"
