@@ -1,3 +1,4 @@
+#include "moa/huge_pages.h"
 #include "workloads/workload.h"
 
 #include <benchmark/benchmark.h>
@@ -23,15 +24,17 @@ int thread_count() {
 
 struct Free {
     void operator()(std::byte *memory) const {
-        ::operator delete[](memory, std::align_val_t(64));
+        ::operator delete[](memory, std::align_val_t(kHugePageBytes));
     }
 };
 
+// In huge pages, as in a layer, where it is a part of the workspace.
 class Scratch {
 public:
     Scratch(const Instance &instance, const Row &row, int threads)
-        : bytes_(static_cast<size_t>(threads) * instance.scratch_bytes(row)),
-          memory_(new (std::align_val_t(64)) std::byte[bytes_]) {
+        : bytes_((static_cast<size_t>(threads) * instance.scratch_bytes(row) / kHugePageBytes + 1) * kHugePageBytes),
+          memory_(new (std::align_val_t(kHugePageBytes)) std::byte[bytes_]) {
+        prefer_huge_pages(span());
     }
     std::span<std::byte> span() const {
         return {memory_.get(), bytes_};

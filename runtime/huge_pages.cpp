@@ -10,9 +10,8 @@ namespace moa {
 
 #ifdef __linux__
 bool prefer_huge_pages(std::span<std::byte> memory) noexcept {
-    constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
     const auto begin = reinterpret_cast<uintptr_t>(memory.data()), end = begin + memory.size();
-    const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage, last = end / kHugePage * kHugePage;
+    const uintptr_t first = (begin + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes, last = end / kHugePageBytes * kHugePageBytes;
     return first < last && madvise(reinterpret_cast<void *>(first), last - first, MADV_HUGEPAGE) == 0;
 }
 #else

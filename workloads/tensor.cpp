@@ -1,5 +1,6 @@
 #include "workloads/tensor.h"
 
+#include "moa/huge_pages.h"
 #include "runtime/bf16.h"
 #include "runtime/f16.h"
 #include "runtime/text.h"
@@ -120,6 +121,7 @@ Tensor::Tensor(std::string name, DType dtype, Extents extents, const Layout &lay
     elements_of(extents_);
     storage_bytes_ = 2 * kGuardBytes + (span + layout.shift) * moa::size_bytes(dtype);
     storage_.reset(new (std::align_val_t(kAlignment)) std::byte[storage_bytes_]);
+    prefer_huge_pages({storage_.get(), storage_bytes_});
     for (size_t place = 0; place < storage_bytes_; place++) {
         storage_[place] = pattern(place);
     }

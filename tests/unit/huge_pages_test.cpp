@@ -9,20 +9,18 @@
 namespace moa {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
-
 TEST(HugePages, TakesOnlySpansWithAWholePage) {
     EXPECT_FALSE(prefer_huge_pages({}));
     std::vector<std::byte> small(4096);
     EXPECT_FALSE(prefer_huge_pages(small));
-    std::vector<std::byte> nearly(2 * kHugePage);
+    std::vector<std::byte> nearly(2 * kHugePageBytes);
     const auto address = reinterpret_cast<uintptr_t>(nearly.data());
-    const size_t to_page = (kHugePage - address % kHugePage) % kHugePage;
-    EXPECT_FALSE(prefer_huge_pages(std::span(nearly).subspan(to_page, kHugePage - 1)));
+    const size_t to_page = (kHugePageBytes - address % kHugePageBytes) % kHugePageBytes;
+    EXPECT_FALSE(prefer_huge_pages(std::span(nearly).subspan(to_page, kHugePageBytes - 1)));
 }
 
 TEST(HugePages, LeavesContentsAlone) {
-    std::vector<std::byte> memory(3 * kHugePage + 123, std::byte{42});
+    std::vector<std::byte> memory(3 * kHugePageBytes + 123, std::byte{42});
     prefer_huge_pages(memory);
     for (size_t i = 0; i < memory.size(); i += 1021) {
         ASSERT_EQ(memory[i], std::byte{42}) << i;
