@@ -4,9 +4,8 @@
 
 namespace moa {
 
-// Sums over the rows of x(c, n, b) from one read of it, by a warp a row: products with routing tokens and, as "sums" after
-// those, the sum of squares, the sum, and the squared distances from the mean. A lane takes groups of kGroup neighbouring
-// channels; the channels after the last group go one to a lane.
+// Sums over the rows of x(c, n, b) from one read of it, by a warp a row: the sum of squares, the sum, and the squared distances
+// from the mean. A lane takes groups of kGroup neighbouring channels; the channels after the last group go one to a lane.
 //
 // One pass finds the distances: a lane takes its values relative to the mean of its first group, which is near enough for
 // the difference of squares, and lanes are merged by their means.
@@ -19,27 +18,23 @@ struct RowSums {
                      kDistances,
                      kStatistics };
 
-    int routers = 0;  // products of a tile; the statistics follow
-    // lane, sum of a tile, tile; member of a group, group of those read at once, these
-    Halide::Var l{"l"}, a{"a"}, g{"g"}, n{"n"}, b{"b"}, v{"v"}, p{"p"}, j{"j"};
+    // lane, sum; member of a group, group of those read at once, these
+    Halide::Var l{"l"}, a{"a"}, n{"n"}, b{"b"}, v{"v"}, p{"p"}, j{"j"};
     Halide::RDom groups, rest, tail, lanes, mean_lanes;
     Halide::Func values{"values"};              // (v, p, j, l, n, b): x as f32
-    Halide::Func weights{"weights"};            // (v, p, j, l, a, g, b): tokens
     Halide::Func one_by_count{"one_by_count"};  // (l): of the channels of a lane
     Halide::Func pivot{"pivot"};                // (l, n, b)
-    Halide::Func raw{"raw"};                    // (l, a, g, n, b): relative to the pivot
-    Halide::Func partial{"partial"};            // (l, a, g, n, b): of a lane
-    Halide::Func total{"total"};                // (a, g, n, b): products, squares and sum
-    Halide::Func distances{"distances"};        // (g, n, b)
-    Halide::Func result{"result"};              // (a, g, n, b): total, and distances as the last
+    Halide::Func raw{"raw"};                    // (l, a, n, b): relative to the pivot
+    Halide::Func partial{"partial"};            // (l, a, n, b): of a lane
+    Halide::Func total{"total"};                // (a, n, b): squares and sum
+    Halide::Func distances{"distances"};        // (n, b)
     Halide::Expr channels;
 
-    // Of position and batch row: the sum of squares, the mean, the variance; from total and distances, or from result.
+    // Of position and batch row: the sum of squares, the mean, the variance.
     Halide::Expr statistic(const Halide::Expr &which, const Halide::Expr &position, const Halide::Expr &batch) const;
-    Halide::Expr statistic_of_result(const Halide::Expr &which, const Halide::Expr &position, const Halide::Expr &batch) const;
 };
 
-// Without tokens, of no routers. Rows after the last repeat it, and so do tokens.
-RowSums make_row_sums(const Halide::ImageParam &x, const Halide::ImageParam *tokens, int routers);
+// Rows after the last repeat it.
+RowSums make_row_sums(const Halide::ImageParam &x);
 
 }  // namespace moa

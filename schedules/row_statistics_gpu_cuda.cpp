@@ -19,7 +19,7 @@ void schedule_row_statistics_gpu_cuda(RowStatisticsGpu &op, const Target &, cons
         .gpu_blocks(block)
         .gpu_threads(position);
     cuda::schedule_row_sums(s, LoopLevel(op.stats, block), op.x.dim(0).extent() % cuda::kVector == 0 && cuda::rows_begin_aligned(op.x.parameter()), warps, rows);
-    s.total.compute_at(op.stats, block).bound_extent(s.a, RowSums::kStatistics).bound_extent(s.g, 1).bound_extent(s.n, positions).gpu_threads(s.n);
+    s.total.compute_at(op.stats, block).bound_extent(s.a, RowSums::kStatistics).bound_extent(s.n, positions).gpu_threads(s.n);
     s.total.update().gpu_threads(s.n);
     s.distances.compute_at(op.stats, position);
 }

@@ -5,22 +5,21 @@
 
 namespace moa::cuda {
 
-// Places of sums within a block of `consumer`'s rows: `warps` x `rows` of them, a register tile of `rows` a warp. `per_tile` is
-// the loop inside of which one tile of routers is summed up.
-inline void schedule_row_sums(RowSums &s, const Halide::LoopLevel &per_tile, const Halide::Expr &aligned, int warps, int rows) {
+// Sums of a block's rows: `warps` x `rows` of them, a register tile of `rows` a warp.
+inline void schedule_row_sums(RowSums &s, const Halide::LoopLevel &per_block, const Halide::Expr &aligned, int warps, int rows) {
     using namespace Halide;
-    const int sums = s.routers + RowSums::kStatistics;
+    const int sums = RowSums::kStatistics;
     Var row("row"), warp("warp"), rest("rest");
     RVar group("group");
     // A pitch of 33 words keeps both the writing lanes and the summing threads apart.
-    s.partial.compute_at(per_tile)
+    s.partial.compute_at(per_block)
         .store_in(MemoryType::GPUShared)
         .bound_extent(s.a, sums)
         .bound_extent(s.l, kWarp)
         .bound_extent(s.n, warps * rows)
         .align_storage(s.l, kWarp + 1)
         .split(s.n, warp, row, rows)
-        .reorder(row, s.a, s.g, s.l, warp, s.b)
+        .reorder(row, s.a, s.l, warp, s.b)
         .unroll(row)
         .unroll(s.a)
         .gpu_threads(s.l, warp);
@@ -35,16 +34,9 @@ inline void schedule_row_sums(RowSums &s, const Halide::LoopLevel &per_tile, con
     s.raw.update(1).reorder(s.a, s.n, s.rest.x, s.rest.y).unroll(s.a).unroll(s.n);
     s.raw.update(2).reorder(s.a, s.n, s.tail).unroll(s.a).unroll(s.n);
     s.pivot.compute_at(s.partial, s.l).bound_extent(s.n, rows).unroll(s.n);
-    for (Func f : {s.values, s.weights}) {
-        if (s.routers > 0 || !f.name().starts_with("weights")) {
-            f.compute_at(s.raw, s.groups.z).bound_extent(s.v, RowSums::kGroup).bound_extent(s.p, RowSums::kTogether).bound_extent(s.j, 1).vectorize(s.v).unroll(s.p);
-        }
-    }
+    s.values.compute_at(s.raw, s.groups.z).bound_extent(s.v, RowSums::kGroup).bound_extent(s.p, RowSums::kTogether).bound_extent(s.j, 1).vectorize(s.v).unroll(s.p);
     s.values.bound_extent(s.n, rows).unroll(s.n);
-    s.one_by_count.compute_at(per_tile).bound_extent(s.l, kWarp).gpu_threads(s.l);
-    if (s.routers > 0) {
-        s.weights.bound_extent(s.a, s.routers).unroll(s.a);
-    }
+    s.one_by_count.compute_at(per_block).bound_extent(s.l, kWarp).gpu_threads(s.l);
 }
 
 }  // namespace moa::cuda

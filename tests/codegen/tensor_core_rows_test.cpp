@@ -103,8 +103,29 @@ TEST(TensorCoreRows, LocalAttentionInF32) {
     expect_lean(compiled.report, 0);
 }
 
+TEST(TensorCoreRows, RouterScores) {
+    const auto count = [](const std::string &text, const char *what) {
+        int found = 0;
+        for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at++) {
+            found++;
+        }
+        return found;
+    };
+    const Compiled compiled = compile("router_scores", "bf16", {{"warps", 4}});
+    const std::string &ptx = compiled.report.ptx.text;
+    EXPECT_EQ(count(ptx, ".entry"), 1) << "both outputs come from one kernel";
+    EXPECT_EQ(compiled.report.ptx.matrix_products, 4 * 2) << "two channels of a lane each, and both pieces of a token";
+    EXPECT_EQ(count(ptx, "ld.global.nc.v4.b32"), 2 + 2) << "two rows of x, and a token of twice the bytes";
+    EXPECT_EQ(ptx.find(".local"), std::string::npos) << "fragments are in registers";
+    for (const auto &[sm, figures] : compiled.report.figures) {
+        EXPECT_EQ(figures.spill_bytes, 0) << "sm_" << sm;
+        EXPECT_LE(figures.registers, 72) << "sm_" << sm << ": 7 blocks of 4 warps";
+    }
+}
+
 TEST(TensorCoreRows, WhatARowLacksIsNamed) {
     EXPECT_THROW(compile("attention", "bf16", {{"head_dim", 64}}), std::runtime_error);
+    EXPECT_THROW(compile("router_scores", "bf16", {}), std::runtime_error);
     EXPECT_THROW(compile("local_attention", "bf16", {{"window", 64}, {"head_dim", 64}, {"keys", 64}, {"warps", 4}, {"tiles", 2}, {"stages", 3}}), std::runtime_error) << "a window of another size than a block's queries";
     EXPECT_THROW(compile("project", "bf16", {{"rotary", 1}, {"tile_rows", 128}, {"tile_columns", 128}, {"warp_rows", 64}, {"blocks", 2}, {"stages", 3}}), std::runtime_error);
 }
