@@ -33,7 +33,8 @@ TEST(PrefetchLines, FetchesEveryLineIntoAllLevels) {
     const std::string all = text.str();
     EXPECT_EQ(all.find("for ("), std::string::npos) << all;
     for (const std::string element : {"(first)", "(first + 16)", "(first + 32)"}) {
-        EXPECT_NE(all.find("int64" + element), std::string::npos) << element << " is missing in\n" << all;
+        EXPECT_NE(all.find("int64" + element), std::string::npos) << element << " is missing in\n"
+                                                                  << all;
     }
     const std::regex call("llvm\\.prefetch\\.p0\\(.*, 0, 3, 1\\)");
     EXPECT_EQ(std::distance(std::sregex_iterator(all.begin(), all.end(), call), std::sregex_iterator()), 3) << all;
