@@ -26,7 +26,7 @@ int64_t aligned(std::initializer_list<const View *> views) {
 }  // namespace
 
 Problem problem(const RouterScores &a) {
-    return {"router_scores", a.x.dtype, {{"positions", a.x.extent(1)}, {"dim_in", a.x.extent(0)}, {"routers", a.tokens.extent(1)}}};
+    return {"router_scores", a.x.dtype, {{"positions", a.x.extent(1)}, {"dim_in", a.x.extent(0)}, {"routers", a.tokens.extent(1)}, {"batch", a.x.extent(2)}}};
 }
 Problem problem(const RowStatistics &a) {
     return {"row_statistics", a.x.dtype, {{"positions", a.x.extent(1)}, {"dim_in", a.x.extent(0)}}};
