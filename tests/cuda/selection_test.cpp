@@ -28,8 +28,8 @@ bool built_for_gpus(std::string_view op, std::string_view dtype = {}) {
 std::vector<Problem> problems() {
     std::vector<Problem> all;
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
-        all.push_back({"router_scores", dtype, {{"positions", 4096}, {"dim_in", 512}, {"routers", 8}}});
-        all.push_back({"router_scores", dtype, {{"positions", 33}, {"dim_in", 13}, {"routers", 67}}});
+        all.push_back({"router_scores", dtype, {{"positions", 4096}, {"dim_in", 512}, {"routers", 8}, {"batch", 1}}});
+        all.push_back({"router_scores", dtype, {{"positions", 33}, {"dim_in", 13}, {"routers", 67}, {"batch", 65535}}});
         all.push_back({"row_statistics", dtype, {{"positions", 4096}, {"dim_in", 512}}});
         all.push_back({"combine", dtype, {{"positions", 4096}, {"dim_out", 512}, {"experts", 4}}});
         all.push_back({"combine", dtype, {{"positions", 5}, {"dim_out", 1}, {"experts", 1}}});
@@ -85,6 +85,17 @@ TEST(GpuRows, EveryGpuFindsOneForEveryProblem) {
         }
         GTEST_SKIP() << "this build has no rows for GPUs of " << names;
     }
+}
+
+// A grid has no more blocks in its third dimension.
+TEST(GpuRows, RoutersTakeNoMoreBatchEntriesThanAGrid) {
+    if (!built_for_gpus("router_scores", "f32")) {
+        GTEST_SKIP() << "this build has no rows for GPUs of router_scores";
+    }
+    const Problem problem{"router_scores", DType::f32, {{"positions", 33}, {"dim_in", 13}, {"routers", 2}, {"batch", 65536}}};
+    const Result<Choice> choice = select(problem, kGpus[0], built_rows());
+    ASSERT_FALSE(choice.ok());
+    EXPECT_NE(choice.status().message().find("65536"), std::string::npos) << choice.status().message();
 }
 
 TEST(GpuRows, AreNoneForTheCpuAndForOlderGpus) {
