@@ -153,8 +153,9 @@ void define_sums(Op &op) {
     for (int i = 0; i < terms; i++) {
         const auto [of_x, of_token] = op.terms[i];
         const auto token = [&, piece = of_token](int channel) { return op.token_words(product * 2 + channel, piece, batch, lane, warp, op.router_tile, b); };
+        const auto first = own.begin() + ptrdiff_t{kSums} * i;
         for (const Expr &e : multiply_add(Input::tf32, {pieces[0][0][of_x], pieces[1][0][of_x], pieces[0][1][of_x], pieces[1][1][of_x]}, {token(0), token(1)},
-                                          {own.begin() + kSums * i, own.begin() + kSums * (i + 1)})) {
+                                          {first, first + kSums})) {
             sums.push_back(e);
         }
     }
