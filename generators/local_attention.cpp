@@ -56,7 +56,7 @@ void define_queries(LocalAttention &a, const Places &p) {
         const Expr x = cast<float>(a.q(a.query_channels, position, h, b));
         a.query_squares(i, t, u, h, b) = 0.f;
         a.query_squares(i, t, u, h, b) += x * x;
-        norm = select(a.normalize_q != 0, 1.f / max(sqrt(a.query_squares(i, t, u, h, b)), 1e-12f), 1.f);
+        norm = select(a.normalize_q != 0, inverse_norm(a.query_squares(i, t, u, h, b)), 1.f);
     }
     const auto row = [&](const Expr &at) { return cast<float>(a.q(at, position, h, b)) * (p.plain ? Expr(1.f) : norm * a.q_gain(at)); };
     const Expr c = p.channel(d);
@@ -80,7 +80,7 @@ void define_keys_and_values(LocalAttention &a, const Places &p, Type storage) {
         const Expr x = cast<float>(a.k(a.key_channels, at, h, b));
         a.key_squares(s, u, h, b) = 0.f;
         a.key_squares(s, u, h, b) += x * x;
-        norm = select(normalized, 1.f / max(sqrt(a.key_squares(s, u, h, b)), 1e-12f), 1.f);
+        norm = select(normalized, inverse_norm(a.key_squares(s, u, h, b)), 1.f);
     }
     const auto row = [&](const Expr &c) { return cast<float>(a.k(c, at, h, b)) * (p.plain ? Expr(1.f) : norm * a.k_gain(c)); };
     const Expr c = p.channel(d);

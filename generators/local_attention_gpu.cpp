@@ -48,10 +48,6 @@ Expr shown(const LocalAttentionGpu &a, const Places &p, const Expr &slot) {
     return slot < p.slots && position >= 0 && position < p.windows * a.window && (a.has_mask == 0 || unmasked);
 }
 
-Expr inverse_norm(const Expr &squares) {
-    return 1.f / max(sqrt(squares), 1e-12f);
-}
-
 void define_queries(LocalAttentionGpu &a, const Places &p) {
     const Var &i = a.i, &t = a.t, &u = a.u, &h = a.h, &b = a.b, &d = a.d;
     const Expr w = min(t * p.rows + i, a.window - 1), position = min(u * a.window + w, p.length - 1), slot = p.slots - a.window + w;

@@ -36,6 +36,11 @@ inline Halide::Expr exp2_negative_bf16(Halide::Expr x) {
     return select(given < -126.f, 0.f, reinterpret<float>(reinterpret<int>(p) + (exponent << 23)));
 }
 
+// Of a vector's sum of squares; the smallest norm keeps a row of zeros finite.
+inline Halide::Expr inverse_norm(const Halide::Expr &squares) {
+    return 1.f / max(sqrt(squares), 1e-12f);
+}
+
 // f32 to bf16, to nearest, ties to even. Halide emulates cast<bfloat16_t> at several times the cost.
 inline Halide::Expr round_bf16(const Halide::Expr &v) {
     using namespace Halide;

@@ -6,6 +6,14 @@
 // LLVM knows them as intrinsics.
 namespace moa {
 
+// The address of a tensor on the device, known before the kernel is launched. A pure call, so that what is said of it inside
+// of a kernel is found out on the host.
+inline Halide::Expr device_address(const Halide::Parameter &tensor) {
+    using namespace Halide;
+    const Expr handle = Internal::Variable::make(type_of<halide_buffer_t *>(), tensor.name() + ".buffer", tensor);
+    return Internal::Call::make(UInt(64), Internal::Call::buffer_get_device, {handle}, Internal::Call::PureExtern);
+}
+
 // Bit i of the result: the condition of lane i of the warp. All 32 lanes must get there: no condition around it may differ
 // from lane to lane.
 inline Halide::Expr warp_ballot(const Halide::Expr &condition) {

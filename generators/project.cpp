@@ -2,6 +2,8 @@
 
 #include "generators/math.h"
 
+#include <stdexcept>
+
 namespace moa {
 
 using namespace Halide;
@@ -28,9 +30,8 @@ void define_update(Project &op, int pair, bool tiles, bool padded, bool whole) {
         const Expr group = unsafe_promise_clamped(of_panel, 0, all - 1) * (kTile / pair) + channel / pair;
         op.product(i, m, p, k, e, b) += cast<float>(op.packed(step * kTile + channel, m, k, e, b)) * cast<float>(op.weights(i * pair + channel % pair, group));
     } else if (whole) {
-        op.block_channels = RDom(0, pair, 0, groups_of(pair), "channel");
-        const Expr channel = op.block_channels.y * pair + op.block_channels.x;
-        op.product(i, m, p, k, e, b) += cast<float>(op.packed(channel, m, k, e, b)) * cast<float>(op.weights(i * pair + op.block_channels.x, op.block_channels.y, p, e));
+        op.block_channels = RDom(0, op.dim_in, "channel");
+        op.product(i, m, p, k, e, b) += op.packed(op.block_channels, m, k, e, b) * op.weights(i, op.block_channels, p, e);
     } else if (pair == 1) {
         op.block_channels = RDom(0, op.block, "channel");
         const Expr channel = k * op.block + op.block_channels;
@@ -112,7 +113,11 @@ Project make_project(Type storage, const Values &statics) {
     if (statics.get("rotary", 0) == 0) {
         allow_any_stride(op.cosines, op.sines);
     }
-    define_product(op, pair, tiles, statics.get("padded", 0) != 0, statics.get("whole", 0) != 0);
+    const bool whole = statics.get("whole", 0) != 0;
+    if (whole && pair != 1) {
+        throw std::runtime_error("whole = 1 is for single input channels, not for pairs");
+    }
+    define_product(op, pair, tiles, statics.get("padded", 0) != 0, whole);
     define_row_terms(op);
     const bool plain = statics.get("plain", 0) != 0;
     define_epilogue(op, storage, panel, plain, !plain && statics.get("rotary", 1) != 0);

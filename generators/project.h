@@ -52,7 +52,7 @@ struct ProjectInputs {
 // weight panel; pair, input channels that a multiply-add takes at once (2: bf16 pairs); tiles = 1: products of whole matrix
 // tiles, 32 input channels at once, of weights (panel * pair, groups of all panels of all experts) whose groups are zero
 // padded to whole tiles; plain = 1: no rotation, no activation, and head widths that are multiples of the panel; rotary = 0:
-// no rotation; whole = 1: all input channels are one block, and its products are the sums; padded = 1: blocks are multiplied whole, with zeros after the last channel.
+// no rotation; whole = 1, without pairs: all input channels are one block, and its products are the sums; padded = 1: blocks are multiplied whole, with zeros after the last channel.
 struct Project : ProjectInputs {
     static constexpr int kTileChannels = 32;
 

@@ -1,16 +1,12 @@
 #include "generators/router_scores.h"
 
+#include "generators/math.h"
+
 namespace moa {
 
 using namespace Halide;
 
 namespace {
-
-constexpr float kSmallestNorm = 1e-12f;
-
-Expr inverse_norm(const Expr &squares) {
-    return 1.f / max(sqrt(squares), kSmallestNorm);
-}
 
 template<class Term>
 RouterScores::Sum make_sum(const RouterScores &op, const std::string &name, const std::vector<Var> &axes, const Expr &wanted, Term term) {
@@ -34,17 +30,6 @@ RouterScores::Sum make_sum(const RouterScores &op, const std::string &name, cons
     return sum;
 }
 
-void constrain_shapes(RouterScores &op) {
-    const Expr positions = op.x.dim(1).extent();
-    op.tokens.dim(0).set_bounds(0, op.x.dim(0).extent());
-    op.scores.output_buffer().dim(0).set_bounds(0, positions);
-    op.scores.output_buffer().dim(1).set_bounds(0, op.tokens.dim(1).extent());
-    op.stats.output_buffer().dim(0).set_bounds(0, positions);
-    op.stats.output_buffer().dim(1).set_bounds(0, RowMoments::kStatistics);
-    op.stats.output_buffer().dim(2).set_bounds(0, op.scores.output_buffer().dim(2).extent());
-    op.scores.output_buffer().dim(2).set_min(0);
-}
-
 }  // namespace
 
 RouterScores make_router_scores(Type storage, const Values &) {
@@ -64,12 +49,8 @@ RouterScores make_router_scores(Type storage, const Values &) {
     const Expr dot = op.dots.total(op.r, op.n, op.b);
     op.scores(op.n, op.r, op.b) = select(with_cosines, dot * op.row_factor(op.n, op.b) * op.token_factor(op.r, op.b), dot);
     op.stats(op.n, op.q, op.b) = op.moments.statistic(op.q, op.n, op.b);
-    constrain_shapes(op);
+    op.constrain_shapes(op.scores, op.stats);
     return op;
-}
-
-std::vector<Argument> RouterScores::arguments() const {
-    return {x, tokens, cosine_scale};
 }
 
 std::vector<Func> RouterScores::outputs() const {

@@ -1,6 +1,7 @@
 #include "generators/router_scores_tensor_core.h"
 
 #include "generators/math.h"
+#include "generators/nvptx.h"
 #include "generators/tensor_core/fragment.h"
 #include "generators/tensor_core/instructions.h"
 
@@ -12,12 +13,7 @@ using namespace moa::tensor_core;
 namespace {
 
 using Op = RouterScoresTensorCore;
-constexpr float kSmallestNorm = 1e-12f;
 constexpr int kSums = 4;  // of a lane in a fragment
-
-Expr inverse_norm(const Expr &squares) {
-    return 1.f / max(sqrt(squares), kSmallestNorm);
-}
 
 Expr sum(const Expr &a, const Expr &b) {
     return a + b;
@@ -44,14 +40,11 @@ std::vector<Expr> pieces_of(const Expr &value) {
     return {high, reinterpret<uint32_t>(value - reinterpret<float>(high))};
 }
 
-// Whether every row of the tensor begins at a multiple of 16 bytes and is as long. The address is known before the kernel is
-// launched: a pure call, so that it is asked for on the host.
+// Whether every row of the tensor begins at a multiple of 16 bytes and is as long.
 Expr rows_are_of_copies(const ImageParam &tensor) {
     const Parameter p = tensor.parameter();
     const int elements = kCopyBytes / p.type().bytes();
-    const Expr buffer = Internal::Variable::make(type_of<halide_buffer_t *>(), p.name() + ".buffer", p);
-    const Expr address = Internal::Call::make(UInt(64), Internal::Call::buffer_get_device, {buffer}, Internal::Call::PureExtern);
-    return address % Internal::make_const(UInt(64), kCopyBytes) == Internal::make_zero(UInt(64)) && tensor.dim(0).extent() % elements == 0 &&
+    return device_address(p) % Internal::make_const(UInt(64), kCopyBytes) == Internal::make_zero(UInt(64)) && tensor.dim(0).extent() % elements == 0 &&
            tensor.dim(1).stride() % elements == 0 && tensor.dim(2).stride() % elements == 0;
 }
 
@@ -236,17 +229,9 @@ void define_outputs(Op &op) {
     const Expr dot = sum_of_warps(op, [&](int warp) -> Expr { return op.products(r % Op::kRouters, row, warp, row_tile, r / Op::kRouters, b); });
     const Expr factor = op.cosine_scale * inverse_norm(squares(op.moments(row, row_tile, r / Op::kRouters, b))) * inverse_norm(op.token_squares(r % Op::kRouters, r / Op::kRouters, b));
     op.scores(n, r, b) = select(with_cosines, dot * factor, dot);
-    const FuncRef moments = op.moments(row, row_tile, r / Op::kStatistics, b);  // of the first tile of routers
+    const FuncRef moments = op.moments(row, row_tile, r / RowMoments::kStatistics, b);  // of the first tile of routers
     op.stats(n, r, b) = select(r == 0, squares(moments), r == 1, moments[0], moments[1] / channels);
-
-    const Expr positions = op.x.dim(1).extent();
-    op.tokens.dim(0).set_bounds(0, op.x.dim(0).extent());
-    op.scores.output_buffer().dim(0).set_bounds(0, positions);
-    op.scores.output_buffer().dim(1).set_bounds(0, op.tokens.dim(1).extent());
-    op.stats.output_buffer().dim(0).set_bounds(0, positions);
-    op.stats.output_buffer().dim(1).set_bounds(0, Op::kStatistics);
-    op.stats.output_buffer().dim(2).set_bounds(0, op.scores.output_buffer().dim(2).extent());
-    op.scores.output_buffer().dim(2).set_min(0);
+    op.constrain_shapes(op.scores, op.stats);
 }
 
 }  // namespace
@@ -271,10 +256,6 @@ RouterScoresTensorCore make_router_scores_tensor_core(Type storage, const Values
     define_moments(op);
     define_outputs(op);
     return op;
-}
-
-std::vector<Argument> RouterScoresTensorCore::arguments() const {
-    return {x, tokens, cosine_scale};
 }
 
 std::vector<Func> RouterScoresTensorCore::outputs() const {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "generators/codegen/kernel.h"
+#include "generators/router_scores.h"
 
 #include <utility>
 #include <vector>
@@ -16,12 +16,9 @@ namespace moa {
 // merged by their means. Scores of a row with an infinity may be NaN. A grid has at most 65535 batch rows.
 //
 // Values: warps.
-struct RouterScoresTensorCore {
-    static constexpr int kMembers = 4, kPieces = 2, kRouters = 8, kStatistics = 3;
+struct RouterScoresTensorCore : RouterScoresInputs {
+    static constexpr int kMembers = 4, kPieces = 2, kRouters = 8;
 
-    Halide::ImageParam x;
-    Halide::ImageParam tokens{Halide::Float(32), 3, "tokens"};
-    Halide::Param<float> cosine_scale{"cosine_scale"};
     Halide::Var n{"n"}, r{"r"}, b{"b"};
     // word or element of a group of 16 bytes, such groups of all warps; rows g and g + 8 of a lane, and its place among their lanes
     Halide::Var v{"v"}, batch{"batch"}, half{"half"}, member{"member"}, piece{"piece"};
@@ -47,7 +44,6 @@ struct RouterScoresTensorCore {
     std::vector<std::pair<int, int>> terms;  // pieces of x and of the token that are multiplied
 
     int group() const;  // channels in 16 bytes
-    std::vector<Halide::Argument> arguments() const;
     std::vector<Halide::Func> outputs() const;
 };
 

@@ -1,20 +1,12 @@
 #pragma once
 
-#include "Halide.h"
+#include "generators/nvptx.h"
 
 // What schedules for CUDA share.
 namespace moa::cuda {
 
 inline constexpr int kWarp = 32;
 inline constexpr int kVector = 4;  // elements of a vector access: 16 bytes of f32, 8 of bf16, the widest that Halide makes
-
-// The address of a tensor on the device, known before the kernel is launched. A pure call, so that what is said of it inside
-// of a kernel is found out on the host.
-inline Halide::Expr device_address(const Halide::Parameter &tensor) {
-    using namespace Halide;
-    const Expr handle = Internal::Variable::make(type_of<halide_buffer_t *>(), tensor.name() + ".buffer", tensor);
-    return Internal::Call::make(UInt(64), Internal::Call::buffer_get_device, {handle}, Internal::Call::PureExtern);
-}
 
 // Views begin at 0; it makes indices shorter, and their alignment known.
 template<class... Tensors>

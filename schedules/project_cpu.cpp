@@ -10,7 +10,6 @@ namespace {
 
 void schedule_vectors(Project &op, const LoopLevel &tile, int vector, const Values &knobs) {
     const int panel = knobs("panel"), pair = knobs.get("pair", 1), tile_rows = knobs("tile_rows"), ahead = knobs.get("ahead", 0);
-    const bool whole = knobs.get("whole", 0) != 0;
     op.product.compute_at(tile)
         .bound_extent(op.i, panel)
         .bound_extent(op.m, tile_rows)
@@ -18,13 +17,11 @@ void schedule_vectors(Project &op, const LoopLevel &tile, int vector, const Valu
         .unroll(op.i)
         .unroll(op.m);
     Stage update = op.product.update();
-    const RVar group = whole || pair > 1 ? op.block_channels.y : RVar(op.block_channels);
-    if (pair > 1) {
-        update.reorder(op.block_channels.x, op.i, op.m, group).atomic().vectorize(op.block_channels.x);
-    } else if (whole) {
-        update.reorder(op.block_channels.x, op.i, op.m, group).unroll(op.block_channels.x);
-    } else {
+    const RVar group = pair == 1 ? RVar(op.block_channels) : op.block_channels.y;
+    if (pair == 1) {
         update.reorder(op.i, op.m, group);
+    } else {
+        update.reorder(op.block_channels.x, op.i, op.m, group).atomic().vectorize(op.block_channels.x);
     }
     update.vectorize(op.i, vector).unroll(op.i).unroll(op.m);
     if (ahead > 0) {
@@ -51,14 +48,13 @@ void schedule_tiles(Project &op, const Var &tile, int panel, int tile_rows) {
 
 void schedule_sums(Project &op, const LoopLevel &task, int vector, const Values &knobs) {
     const int panel = knobs("panel"), tile_rows = knobs("tile_rows"), rows = knobs("rows"), columns = knobs("columns");
-    const bool tiles = knobs.get("tiles", 0) != 0;
+    const bool tiles = knobs.get("tiles", 0) != 0, whole = knobs.get("whole", 0) != 0;
     Var tile("tile"), row("row");
     op.sums.compute_at(task)
         .store_in(MemoryType::Stack)
         .bound_extent(op.i, panel)
         .bound_storage(op.m, rows)
         .bound_storage(op.p, columns / panel + (knobs.get("plain", 0) != 0 ? 0 : 2));
-    const bool whole = knobs.get("whole", 0) != 0;
     if (!whole) {
         op.sums.vectorize(op.i, vector).unroll(op.i);
     }
@@ -95,7 +91,7 @@ void schedule_sums(Project &op, const LoopLevel &task, int vector, const Values 
 // broadcasts them, but a row pitch that is no power of two.
 void schedule_project_cpu(Project &op, const Target &target, const Values &knobs) {
     const int vector = target.natural_vector_size<float>();
-    const int panel = knobs("panel"), tile_rows = knobs("tile_rows");
+    const int panel = knobs("panel"), pair = knobs.get("pair", 1), tile_rows = knobs("tile_rows");
     const int rows = knobs("rows"), columns = knobs("columns");
     const bool plain = knobs.get("plain", 0) != 0, whole = knobs.get("whole", 0) != 0;
     Var block_m("block_m"), mi("mi"), block_h("block_h"), hi("hi"), block_d("block_d"), di("di"), task("task"), tile("tile"), row("row");
@@ -151,8 +147,8 @@ void schedule_project_cpu(Project &op, const Target &target, const Values &knobs
     }
 
     op.x.dim(0).set_min(0).set_stride(1);
-    op.weights.dim(0).set_bounds(0, panel * knobs.get("pair", 1)).set_stride(1);
-    op.weights.dim(1).set_min(0).set_stride(panel * knobs.get("pair", 1));
+    op.weights.dim(0).set_bounds(0, panel * pair).set_stride(1);
+    op.weights.dim(1).set_min(0).set_stride(panel * pair);
     op.out.output_buffer().dim(0).set_min(0).set_stride(1);
 }
 

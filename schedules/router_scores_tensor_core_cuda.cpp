@@ -35,8 +35,8 @@ void schedule_router_scores_tensor_core_cuda(RouterScoresTensorCore &op, const T
         .reorder(round, li, wi, row_tile, router_tile, op.b)
         .gpu_blocks(row_tile, router_tile, op.b)
         .gpu_threads(li, wi);
-    op.stats.bound(op.r, 0, Op::kStatistics)
-        .split(op.r, router_tile, op.r, Op::kStatistics)
+    op.stats.bound(op.r, 0, RowMoments::kStatistics)
+        .split(op.r, router_tile, op.r, RowMoments::kStatistics)
         .reorder(op.r, row, row_tile, router_tile, op.b)
         .unroll(op.r)
         .gpu_blocks(row_tile, router_tile, op.b)

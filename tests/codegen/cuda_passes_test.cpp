@@ -1,6 +1,7 @@
 #include "generators/codegen/cuda/markers.h"
 #include "generators/codegen/cuda/passes.h"
 #include "generators/codegen/cuda/threads.h"
+#include "tests/codegen/count.h"
 
 #include <gtest/gtest.h>
 #include <sstream>
@@ -43,14 +44,6 @@ std::string text_of(const Stmt &s) {
     std::ostringstream text;
     text << s;
     return text.str();
-}
-
-size_t count(const std::string &text, const std::string &part) {
-    size_t found = 0;
-    for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) {
-        found++;
-    }
-    return found;
 }
 
 TEST(CudaIndices, AreComputedWithRoundingDown) {

@@ -1,4 +1,5 @@
 #include "generators/codegen/prefetch.h"
+#include "tests/codegen/count.h"
 
 #include <filesystem>
 #include <fstream>
@@ -63,13 +64,9 @@ TEST(PrefetchLines, BecomesInstructions) {
     std::ifstream stream(file);
     const std::string text{std::istreambuf_iterator<char>(stream), {}};
     std::filesystem::remove(file);
-    const auto count = [&](const std::string &instruction) {
-        const std::regex pattern("\\b" + instruction + "\\b");
-        return std::distance(std::sregex_iterator(text.begin(), text.end(), pattern), std::sregex_iterator());
-    };
-    EXPECT_GE(count("prefetcht0"), 2);
-    EXPECT_EQ(count("prefetcht0") % 2, 0);
-    EXPECT_EQ(count("prefetchnta"), 0);
+    EXPECT_GE(count(text, "prefetcht0"), 2U);
+    EXPECT_EQ(count(text, "prefetcht0") % 2, 0U);
+    EXPECT_EQ(count(text, "prefetchnta"), 0U);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 #include "generators/codegen/cuda/compile.h"
+#include "tests/codegen/count.h"
 
 #include <cstdlib>
 #include <filesystem>
@@ -11,6 +12,7 @@
 namespace moa {
 namespace {
 
+using codegen::count;
 using codegen::Row;
 using codegen::cuda::CudaOptions;
 using codegen::cuda::CudaReport;
@@ -104,18 +106,11 @@ TEST(TensorCoreRows, LocalAttentionInF32) {
 }
 
 TEST(TensorCoreRows, RouterScores) {
-    const auto count = [](const std::string &text, const char *what) {
-        int found = 0;
-        for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at++) {
-            found++;
-        }
-        return found;
-    };
     const Compiled compiled = compile("router_scores", "bf16", {{"warps", 4}});
     const std::string &ptx = compiled.report.ptx.text;
-    EXPECT_EQ(count(ptx, ".entry"), 1) << "both outputs come from one kernel";
+    EXPECT_EQ(count(ptx, ".entry"), 1U) << "both outputs come from one kernel";
     EXPECT_EQ(compiled.report.ptx.matrix_products, 4 * 2) << "two channels of a lane each, and both pieces of a token";
-    EXPECT_EQ(count(ptx, "ld.global.nc.v4.b32"), 2 + 2) << "two rows of x, and a token of twice the bytes";
+    EXPECT_EQ(count(ptx, "ld.global.nc.v4.b32"), 2U + 2U) << "two rows of x, and a token of twice the bytes";
     EXPECT_EQ(ptx.find(".local"), std::string::npos) << "fragments are in registers";
     for (const auto &[sm, figures] : compiled.report.figures) {
         EXPECT_EQ(figures.spill_bytes, 0) << "sm_" << sm;
