@@ -5,35 +5,34 @@
 // Expressions that several algorithms share. Halide compiles for finite values: NaN is recognised by its bits.
 namespace moa {
 
-// 2^x for x <= 0, worst relative error 2.1e-7 on [-126, 0], 0 below: with 2^-126 there instead, sums that begin with masked
-// keys would be subnormal, which costs Intel's cores over 100 cycles an instruction. Rounding by adding and taking
-// off 1.5 * 2^23, since round() of 16 floats would be two half-width roundings and a merge; strict_float keeps the pair
-// from being folded away and binds what is under it, so that x had better not hold a product that wants to be fused.
+// 2^x for x <= 0, worst relative error 1.7e-7 on [-126, 0], 1 at 0, and 0 from -127 down, where the polynomial is 1 and taking
+// 127 off its exponent leaves no bit: with a small number there instead, sums that begin with masked keys would be subnormal,
+// which costs Intel's cores over 100 cycles an instruction. Rounding by adding and taking off 1.5 * 2^23, since round() of 16
+// floats would be two half-width roundings and a merge; strict_float keeps the pair from being folded away and binds what is
+// under it, so that x had better not hold a product that wants to be fused.
 inline Halide::Expr exp2_negative(Halide::Expr x) {
     using namespace Halide;
-    const Expr given = x;
-    x = max(x, -126.f);
+    x = max(x, -127.f);
     const Expr shifted = strict_float(x + 12582912.f), f = x - strict_float(shifted - 12582912.f), exponent = reinterpret<int>(shifted);
-    const float c[] = {1.000000072e+00f, 6.931469671e-01f, 2.402211972e-01f, 5.550713273e-02f, 9.675541334e-03f, 1.327647199e-03f};
+    const float c[] = {1.f, 6.931470037e-01f, 2.402224243e-01f, 5.550733581e-02f, 9.671512991e-03f, 1.326472731e-03f};
     Expr p = c[5];
     for (int i = 4; i >= 0; i--) {
         p = p * f + c[i];
     }
-    return select(given < -126.f, 0.f, reinterpret<float>(reinterpret<int>(p) + (exponent << 23)));
+    return reinterpret<float>(reinterpret<int>(p) + (exponent << 23));
 }
 
-// The same to 2.7e-6, enough for weights that are rounded to bf16; truncation lets x stay a fused multiply-add.
+// The same to 2.9e-6, enough for weights that are rounded to bf16; truncation lets x stay a fused multiply-add.
 inline Halide::Expr exp2_negative_bf16(Halide::Expr x) {
     using namespace Halide;
-    const Expr given = x;
-    x = max(x, -126.f);
+    x = max(x, -127.f);
     const Expr exponent = cast<int>(x - 0.5f), f = x - cast<float>(exponent);
-    const float c[] = {9.999992614e-01f, 6.931218147e-01f, 2.402474483e-01f, 5.591786032e-02f, 9.570101911e-03f};
+    const float c[] = {1.f, 6.931241751e-01f, 2.402409911e-01f, 5.590642616e-02f, 9.582852945e-03f};
     Expr p = c[4];
     for (int i = 3; i >= 0; i--) {
         p = p * f + c[i];
     }
-    return select(given < -126.f, 0.f, reinterpret<float>(reinterpret<int>(p) + (exponent << 23)));
+    return reinterpret<float>(reinterpret<int>(p) + (exponent << 23));
 }
 
 // Of a vector's sum of squares; the smallest norm keeps a row of zeros finite.
@@ -47,6 +46,21 @@ inline Halide::Expr round_bf16(const Halide::Expr &v) {
     const Expr bits = reinterpret<uint32_t>(v);
     const Expr even = (bits >> 16) & cast<uint32_t>(1);
     return reinterpret<bfloat16_t>(extract_bits<uint16_t>(bits + cast<uint32_t>(0x7fff) + even, 16));
+}
+
+// The three bf16 numbers that add up to an f32 number, the largest first: 8 bits each. NaN stays NaN, in the last one at least,
+// which is not rounded; so becomes what is infinite as bf16.
+inline std::vector<Halide::Expr> bf16_pieces(const Halide::Expr &v) {
+    using namespace Halide;
+    std::vector<Expr> pieces;
+    Expr rest = v;
+    for (int i = 0; i < 2; i++) {
+        const Expr bits = reinterpret<uint32_t>(rest) + cast<uint32_t>(0x8000);
+        pieces.push_back(reinterpret<bfloat16_t>(extract_bits<uint16_t>(bits, 16)));
+        rest = strict_float(rest - reinterpret<float>(bits >> 16 << 16));
+    }
+    pieces.push_back(reinterpret<bfloat16_t>(extract_bits<uint16_t>(reinterpret<uint32_t>(rest), 16)));
+    return pieces;
 }
 
 // A stored value as f32. Halide has no cast<float> of bf16 for CUDA; elsewhere it is the same shift.

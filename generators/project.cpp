@@ -15,23 +15,42 @@ std::vector<Func> Project::outputs() const {
 namespace {
 
 // The reduction of one block stops at the last channel, which the analysis of bounds does not see over several blocks.
+// Adds products of whole tiles: of the pieces `of_rows` and `of_weights`, pair by pair.
+void add_tiles(Project &op, int pair, const RDom &domain, const std::vector<Expr> &of_rows, const std::vector<Expr> &of_weights) {
+    const Var &i = op.i, &m = op.m, &p = op.p, &k = op.k, &e = op.e, &b = op.b;
+    constexpr int kTile = Project::kTileChannels;
+    const RVar channel = domain.x, step = domain.y, product = domain.z;
+    const Expr steps = (op.dim_in + kTile - 1) / kTile, tile = k * (op.block / kTile) + step;
+    const Expr all = op.weights.dim(1).extent() / (kTile / pair);
+    const Expr of_panel = e * (all / op.bias.dim(1).extent()) + (p * op.pieces + mux(product, of_weights)) * steps + tile;
+    const Expr group = unsafe_promise_clamped(of_panel, 0, all - 1) * (kTile / pair) + channel / pair;
+    RDom inside = domain;
+    inside.where(tile < steps);
+    op.product(i, m, p, k, e, b) += cast<float>(op.packed(step * kTile + channel, mux(product, of_rows), m, k, e, b)) *
+                                    cast<float>(op.weights(i * pair + channel % pair, group));
+}
+
+// What three pieces leave out of a product, and with it the products of pieces that are left out, is below 2^-24 of the whole.
+// The small products are summed first. Neighbours share a piece, whose tiles stay in registers.
+void define_tiles(Project &op, int pair) {
+    constexpr int kTile = Project::kTileChannels;
+    op.block_channels = RDom(0, kTile, 0, op.block / kTile, 0, 1, "channel");
+    if (op.pieces > 1) {
+        op.small_channels = RDom(0, kTile, 0, op.block / kTile, 0, 5, "small_channel");
+        add_tiles(op, pair, op.small_channels, {2, 1, 1, 0, 0}, {0, 0, 1, 1, 2});
+    }
+    add_tiles(op, pair, op.block_channels, {0}, {0});
+}
+
 void define_update(Project &op, int pair, bool tiles, bool padded, bool whole) {
     const Var &i = op.i, &m = op.m, &p = op.p, &k = op.k, &e = op.e, &b = op.b;
     const auto groups_of = [&](int channels) { return (op.dim_in + channels - 1) / channels; };
     const auto inside = [&](const Expr &group) { return unsafe_promise_clamped(group, 0, groups_of(pair) - 1); };
     if (tiles) {
-        constexpr int kTile = Project::kTileChannels;
-        op.block_channels = RDom(0, kTile, 0, op.block / kTile, "channel");
-        const RVar channel = op.block_channels.x, step = op.block_channels.y;
-        const Expr tile = k * (op.block / kTile) + step;
-        op.block_channels.where(tile < groups_of(kTile));
-        const Expr all = op.weights.dim(1).extent() / (kTile / pair);
-        const Expr of_panel = e * (all / op.bias.dim(1).extent()) + p * groups_of(kTile) + tile;
-        const Expr group = unsafe_promise_clamped(of_panel, 0, all - 1) * (kTile / pair) + channel / pair;
-        op.product(i, m, p, k, e, b) += cast<float>(op.packed(step * kTile + channel, m, k, e, b)) * cast<float>(op.weights(i * pair + channel % pair, group));
+        define_tiles(op, pair);
     } else if (whole) {
         op.block_channels = RDom(0, op.dim_in, "channel");
-        op.product(i, m, p, k, e, b) += op.packed(op.block_channels, m, k, e, b) * op.weights(i, op.block_channels, p, e);
+        op.product(i, m, p, k, e, b) += op.packed(op.block_channels, 0, m, k, e, b) * op.weights(i, op.block_channels, p, e);
     } else if (pair == 1) {
         op.block_channels = RDom(0, op.block, "channel");
         const Expr channel = k * op.block + op.block_channels;
@@ -39,25 +58,25 @@ void define_update(Project &op, int pair, bool tiles, bool padded, bool whole) {
             op.block_channels.where(channel < op.dim_in);
         }
         const Expr held = padded ? min(channel, op.dim_in - 1) : inside(channel);
-        op.product(i, m, p, k, e, b) += op.packed(op.block_channels, m, k, e, b) * op.weights(i, held, p, e);
+        op.product(i, m, p, k, e, b) += op.packed(op.block_channels, 0, m, k, e, b) * op.weights(i, held, p, e);
     } else {
         op.block_channels = RDom(0, pair, 0, op.block / pair, "channel");
         const RVar half = op.block_channels.x, group = op.block_channels.y;
         op.block_channels.where(k * (op.block / pair) + group < groups_of(pair));
-        op.product(i, m, p, k, e, b) += cast<float>(op.packed(group * pair + half, m, k, e, b)) *
+        op.product(i, m, p, k, e, b) += cast<float>(op.packed(group * pair + half, 0, m, k, e, b)) *
                                         cast<float>(op.weights(i * pair + half, inside(k * (op.block / pair) + group), p, e));
     }
 }
 
 void define_product(Project &op, int pair, bool tiles, bool padded, bool whole) {
-    const Var &i = op.i, &m = op.m, &p = op.p, &c = op.c, &k = op.k, &e = op.e, &b = op.b;
+    const Var &i = op.i, &m = op.m, &p = op.p, &c = op.c, &s = op.s, &k = op.k, &e = op.e, &b = op.b;
     op.dim_in = op.x.dim(0).extent();
     op.source(m, e, b) = op.source_of(m, e, b);
 
     const Expr channel = k * op.block + c;
     const Expr taken = op.x(min(channel, op.dim_in - 1), op.source(m, e, b)[0], op.source(m, e, b)[1]);
-    const Expr stored = pair == 1 ? as_f32(taken) : taken;
-    op.packed(c, m, k, e, b) = select(channel < op.dim_in, stored, cast(stored.type(), 0));
+    const Expr stored = op.pieces > 1 ? mux(s, bf16_pieces(as_f32(taken))) : (pair == 1 ? as_f32(taken) : taken);
+    op.packed(c, s, m, k, e, b) = select(channel < op.dim_in, stored, cast(stored.type(), 0));
 
     op.product(i, m, p, k, e, b) = 0.f;
     define_update(op, pair, tiles, padded, whole);
@@ -107,8 +126,9 @@ Project make_project(Type storage, const Values &statics) {
     const bool tiles = statics.get("tiles", 0) != 0;
     Project op;
     op.block = statics.get("block", op.block);
+    op.pieces = statics.get("pieces", op.pieces);
     op.x = ImageParam(storage, 3, "x");
-    op.weights = ImageParam(pair == 1 ? Float(32) : storage, tiles ? 2 : 4, "weights");
+    op.weights = ImageParam(pair == 1 ? Float(32) : BFloat(16), tiles ? 2 : 4, "weights");
     allow_any_stride(op.rows, op.stats, op.colsum, op.bias, op.positions, op.scale);
     if (statics.get("rotary", 0) == 0) {
         allow_any_stride(op.cosines, op.sines);

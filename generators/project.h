@@ -51,16 +51,17 @@ struct ProjectInputs {
 // Static values: block, input channels that are packed and multiplied before the next ones; panel, output channels of a
 // weight panel; pair, input channels that a multiply-add takes at once (2: bf16 pairs); tiles = 1: products of whole matrix
 // tiles, 32 input channels at once, of weights (panel * pair, groups of all panels of all experts) whose groups are zero
-// padded to whole tiles; plain = 1: no rotation, no activation, and head widths that are multiples of the panel; rotary = 0:
+// padded to whole tiles; pieces = 3, with tiles and f32 storage: rows and weights are sums of three bf16 pieces, multiplied
+// as six products, and the groups of a panel are those of each piece, one after the other; plain = 1: no rotation, no activation, and head widths that are multiples of the panel; rotary = 0:
 // no rotation; whole = 1, without pairs: all input channels are one block, and its products are the sums; padded = 1: blocks are multiplied whole, with zeros after the last channel.
 struct Project : ProjectInputs {
     static constexpr int kTileChannels = 32;
 
     Halide::Var d{"d"}, m{"m"}, h{"h"}, o{"o"}, e{"e"}, b{"b"};
-    Halide::Var i{"i"}, p{"p"}, c{"c"}, k{"k"};  // channel of a panel, panel, channel of a block, block
-    Halide::RDom block_channels, blocks;
+    Halide::Var i{"i"}, p{"p"}, c{"c"}, s{"s"}, k{"k"};  // channel of a panel, panel, channel of a block, piece, block
+    Halide::RDom block_channels, small_channels, blocks;
     Halide::Func source{"source"};                                  // (m, e, b): position and batch entry of the row
-    Halide::Func packed{"packed"};                                  // (c, m, k, e, b): gathered rows
+    Halide::Func packed{"packed"};                                  // (c, s, m, k, e, b): gathered rows
     Halide::Func product{"product"};                                // (i, m, p, k, e, b): one block's register tile
     Halide::Func sums{"sums"};                                      // (i, m, p, e, b)
     Halide::Func row_factor{"row_factor"}, row_shift{"row_shift"};  // (m, e, b)
@@ -68,7 +69,7 @@ struct Project : ProjectInputs {
     Halide::Func value{"value"};                                    // (d, m, h, e, b): before rotation and scale
     Halide::Func out{"out"};
     Halide::Expr dim_in;
-    int block = 256;
+    int block = 256, pieces = 1;
 
     std::vector<Halide::Func> outputs() const;
 };

@@ -4,6 +4,7 @@
 #include "runtime/f16.h"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace moa {
 
@@ -12,14 +13,14 @@ namespace {
 struct Panels {
     Panels(const PanelFormat &format, int64_t out, int64_t in)
         : width(static_cast<int64_t>(format.panel) * format.pair),
-          groups(((in + format.pair - 1) / format.pair + format.align - 1) / format.align * format.align), count((out + format.panel - 1) / format.panel) {
+          groups(((in + format.pair - 1) / format.pair + format.align - 1) / format.align * format.align), pieces(format.pieces), count((out + format.panel - 1) / format.panel) {
     }
 
     int64_t elements() const {
-        return width * groups * count;
+        return width * groups * pieces * count;
     }
 
-    int64_t width, groups, count;
+    int64_t width, groups, pieces, count;
 };
 
 template<class T, class Convert>
@@ -28,12 +29,20 @@ void pack(const PanelFormat &format, const float *weights, int64_t out, int64_t 
     const Panels panels(format, out, in);
     for (int64_t row = 0; row < experts * panels.count; row++) {
         const int64_t expert = row / panels.count, first = row % panels.count * format.panel;
-        T *panel = packed + row * panels.width * panels.groups;
-        std::fill_n(panel, panels.width * panels.groups, T{});
+        const int64_t piece_size = panels.width * panels.groups;
+        T *panel = packed + row * piece_size * panels.pieces;
+        std::fill_n(panel, piece_size * panels.pieces, T{});
         for (int64_t o = 0; o < std::min<int64_t>(format.panel, out - first); o++) {
             const float *from = weights + (expert * out + first + o) * in;
             for (int64_t c = 0; c < in; c++) {
-                panel[c / format.pair * panels.width + o * format.pair + c % format.pair] = convert(from[c]);
+                T *place = panel + c / format.pair * panels.width + o * format.pair + c % format.pair;
+                float rest = from[c];
+                for (int64_t piece = 0; piece < panels.pieces; piece++) {
+                    place[piece * piece_size] = convert(rest);
+                    if constexpr (std::is_same_v<T, uint16_t>) {
+                        rest -= bf16_to_f32(convert(rest));
+                    }
+                }
             }
         }
     }
@@ -51,7 +60,8 @@ PanelFormat format_of(const Row &row) {
     return {.panel = row.knob("panel", 8),
             .pair = pair,
             .dtype = pair == 1 ? DType::f32 : DType::bf16,
-            .align = row.knob("tiles", 0) != 0 ? kTileChannels / pair : 1};
+            .align = row.knob("tiles", 0) != 0 ? kTileChannels / pair : 1,
+            .pieces = row.knob("pieces", 1)};
 }
 
 size_t packed_bytes(const PanelFormat &format, int64_t out, int64_t in, int64_t experts) {
@@ -60,7 +70,7 @@ size_t packed_bytes(const PanelFormat &format, int64_t out, int64_t in, int64_t 
 
 View packed_view(const PanelFormat &format, void *packed, int64_t out, int64_t in, int64_t experts) {
     const Panels panels(format, out, in);
-    return View::dense(packed, format.dtype, {panels.width, panels.groups, panels.count, experts});
+    return View::dense(packed, format.dtype, {panels.width, panels.groups * panels.pieces, panels.count, experts});
 }
 
 void pack_panels(const PanelFormat &format, const float *weights, int64_t out, int64_t in, int64_t experts,

@@ -16,11 +16,17 @@ struct PanelFormat {
     int panel = 16;
     int pair = 1;
     DType dtype = DType::f32;
-    int align = 1;  // groups come in multiples of so many, the last ones zero: rows of matrix tiles take whole tiles
+    int align = 1;   // groups come in multiples of so many, the last ones zero: rows of matrix tiles take whole tiles
+    int pieces = 1;  // 3: three bf16 pieces of every weight, whose groups follow each other, the largest first
+
+    // What weights are rounded to: three pieces hold all of an f32 number.
+    DType precision() const {
+        return pieces == 1 ? dtype : DType::f32;
+    }
 
     friend bool operator==(const PanelFormat &, const PanelFormat &) = default;
     friend bool operator<(const PanelFormat &a, const PanelFormat &b) {
-        return std::tie(a.panel, a.pair, a.dtype, a.align) < std::tie(b.panel, b.pair, b.dtype, b.align);
+        return std::tie(a.panel, a.pair, a.dtype, a.align, a.pieces) < std::tie(b.panel, b.pair, b.dtype, b.align, b.pieces);
     }
 };
 

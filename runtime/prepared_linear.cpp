@@ -29,7 +29,7 @@ std::vector<float> column_sums(const PanelFormat &format, const std::vector<floa
         double sum = 0;
         for (int64_t c = 0; c < in; c++) {
             const float w = weights[o * in + c];
-            sum += rounded_to(format.dtype, w);
+            sum += rounded_to(format.precision(), w);
         }
         sums[o] = static_cast<float>(sum);
     }

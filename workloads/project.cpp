@@ -144,7 +144,7 @@ void Project::set_weights(const PanelFormat &format) {
         return;
     }
     const ProjectSizes &s = sizes_;
-    const bool same_values = format_ && format_->dtype == format.dtype;
+    const bool same_values = format_ && format_->precision() == format.precision();
     format_ = format;
     const std::vector<float> weights(weights_.data.begin(), weights_.data.end());
     packed_ = std::make_unique<Tensor>(
@@ -157,7 +157,7 @@ void Project::set_weights(const PanelFormat &format) {
     forget_reference();
     panel_values_.resize(weights.size());
     std::transform(weights.begin(), weights.end(), panel_values_.begin(),
-                   [&](float w) { return static_cast<float>(rounded_to(format.dtype, w)); });
+                   [&](float w) { return static_cast<float>(rounded_to(format.precision(), w)); });
     Array colsum({s.out(), s.e});
     for (int64_t row = 0; row < s.out() * s.e; row++) {
         for (int64_t c = 0; c < s.in; c++) {

@@ -2,6 +2,7 @@
 #include "generators/codegen/kernel.h"
 #include "generators/codegen/object_file.h"
 #include "generators/codegen/prefetch.h"
+#include "generators/codegen/tiles.h"
 
 #include <exception>
 #include <filesystem>
@@ -174,6 +175,7 @@ void compile_row(const Row &row, const cuda::CudaOptions &options, const std::ma
     } else {
         Halide::Pipeline pipeline(kernel.outputs);
         pipeline.add_custom_lowering_pass(new PrefetchLines);
+        pipeline.add_custom_lowering_pass(new JoinTiles);
         pipeline.compile_to(files, kernel.arguments, row.function(), target);
     }
 }

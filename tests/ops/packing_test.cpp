@@ -1,8 +1,8 @@
 #include "runtime/bf16.h"
 #include "runtime/packing.h"
 
+#include <cmath>
 #include <gtest/gtest.h>
-
 #include <vector>
 
 namespace moa {
@@ -57,6 +57,33 @@ TEST(Packing, EveryWeightHasItsPlaceAndTheRestIsZero) {
                 expect_packed({panel, pair, dtype}, 1, 1, 1);
                 expect_packed({panel, pair, dtype, 16}, 9, 35, 2);
             }
+        }
+    }
+}
+
+// Three pieces hold a weight exactly, each in the place that it would have alone.
+TEST(Packing, PiecesAddUpToTheWeight) {
+    const int64_t out = 5, in = 37;
+    std::vector<float> weights;
+    for (int64_t i = 0; i < out * in; i++) {
+        weights.push_back(std::ldexp(std::sin(static_cast<float>(i + 1)), static_cast<int>(i % 40) - 20));
+    }
+    const PanelFormat whole{.panel = 4, .pair = 2, .dtype = DType::bf16, .align = 16}, format{.panel = 4, .pair = 2, .dtype = DType::bf16, .align = 16, .pieces = 3};
+    std::vector<uint16_t> alone(packed_bytes(whole, out, in, 1) / 2), packed(packed_bytes(format, out, in, 1) / 2);
+    ASSERT_EQ(packed.size(), 3 * alone.size());
+    pack_panels(whole, weights.data(), out, in, 1, alone.data());
+    pack_panels(format, weights.data(), out, in, 1, packed.data());
+    const View view = packed_view(format, packed.data(), out, in, 1);
+    const int64_t of_piece = view.extent(0) * view.extent(1) / 3;
+    for (int64_t o = 0; o < out; o++) {
+        for (int64_t c = 0; c < in; c++) {
+            const int64_t in_panel = c / 2 * view.extent(0) + o % 4 * 2 + c % 2;
+            double sum = 0;
+            for (int64_t piece = 0; piece < 3; piece++) {
+                sum += bf16_to_f32(packed[(o / 4 * 3 + piece) * of_piece + in_panel]);
+            }
+            EXPECT_EQ(sum, weights[o * in + c]) << "output " << o << " input " << c;
+            EXPECT_EQ(packed[o / 4 * 3 * of_piece + in_panel], alone[o / 4 * of_piece + in_panel]);
         }
     }
 }
