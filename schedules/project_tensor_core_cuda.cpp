@@ -47,12 +47,14 @@ void schedule_out(ProjectTensorCore &op) {
 }  // namespace
 
 // Knobs: a block's tile_rows x tile_columns, a warp's warp_rows x 64; blocks of 64 bytes of a row in a stage; stages: tiles in
-// shared memory, of which all but one are on their way. On one H100, bf16, 128 x 128 with 4 stages of 1 block: 429 TFLOP/s at
-// 8192 x 8192 x 8192 (rows x in x out), 320 at 4096 x 1024 x 3072, 260 at 16384 x 512 x 1536, where cuBLAS has 721 to 777, 555
-// to 574, and 571 to 580; with 3 stages of 2 blocks 403, 296 and 234. With rotation of two thirds of its heads, 8192 x 512 x
-// 1536 takes 0.071 ms (moa bench --device cuda:0 --dtype bf16 --op project --shape rows4096_in512_heads24_dim64_b2_rotary16);
-// twice the rows take 0.100 without. An activation that is only asked for at run time made the epilogue 7000 instructions, and
-// 0.38 ms of twice the rows: rows that rotate have none.
+// shared memory, of which all but one are on their way. On one H100, bf16, 128 x 128 with 3 stages of 1 block: 424 TFLOP/s at
+// 8192 x 8192 x 8192 (rows x in x out), 324 at 4096 x 1024 x 3072, 265 at 16384 x 512 x 1536, where cuBLAS has 721 to 777, 555
+// to 574, and 571 to 580; with 4 stages 415, 322 and 256; with 3 of 2 blocks 403, 296 and 234. 256 x 128 and 128 x 256, which
+// read less from the L2 cache (0.5 GB in 0.1 ms at the last shape), leave room for one block of threads: 369, 274 and 222 at
+// best; warps of 32 rows 240, 199 and 168; copies that stay in the L1 cache 346, 259 and 221. With rotation of two thirds of
+// its heads, 8192 x 512 x 1536 takes 0.071 ms (moa bench --device cuda:0 --dtype bf16 --op project --shape
+// rows4096_in512_heads24_dim64_b2_rotary16); twice the rows take 0.100 without. An activation that is only asked for at run
+// time made the epilogue 7000 instructions, and 0.38 ms of twice the rows: rows that rotate have none.
 void schedule_project_tensor_core_cuda(ProjectTensorCore &op, const Target &, const Values &) {
     schedule_out(op);
     const Var per_block = op.column_tile;
