@@ -8,6 +8,7 @@
 #include <sstream>
 #include <string>
 #include <unistd.h>
+#include <vector>
 
 namespace moa::codegen {
 namespace {
@@ -59,6 +60,7 @@ TEST(JoinTiles, LoopsOfOtherLengthsStayApart) {
 
 TEST(JoinTiles, NoMoreThanFourFitTheRegisters) {
     std::vector<Stmt> all;
+    all.reserve(6);
     for (int i = 0; i < 6; i++) {
         all.push_back(accumulator("sums", "x" + std::to_string(i), i, 8));
     }
