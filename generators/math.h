@@ -48,21 +48,6 @@ inline Halide::Expr round_bf16(const Halide::Expr &v) {
     return reinterpret<bfloat16_t>(extract_bits<uint16_t>(bits + cast<uint32_t>(0x7fff) + even, 16));
 }
 
-// The three bf16 numbers that add up to an f32 number, the largest first: 8 bits each. NaN stays NaN, in the last one at least,
-// which is not rounded; so becomes what is infinite as bf16.
-inline std::vector<Halide::Expr> bf16_pieces(const Halide::Expr &v) {
-    using namespace Halide;
-    std::vector<Expr> pieces;
-    Expr rest = v;
-    for (int i = 0; i < 2; i++) {
-        const Expr bits = reinterpret<uint32_t>(rest) + cast<uint32_t>(0x8000);
-        pieces.push_back(reinterpret<bfloat16_t>(extract_bits<uint16_t>(bits, 16)));
-        rest = strict_float(rest - reinterpret<float>(bits >> 16 << 16));
-    }
-    pieces.push_back(reinterpret<bfloat16_t>(extract_bits<uint16_t>(reinterpret<uint32_t>(rest), 16)));
-    return pieces;
-}
-
 // A stored value as f32. Halide has no cast<float> of bf16 for CUDA; elsewhere it is the same shift.
 inline Halide::Expr as_f32(const Halide::Expr &stored) {
     using namespace Halide;
@@ -80,10 +65,25 @@ inline Halide::Expr as_stored(const Halide::Expr &value, const Halide::Type &sto
     return reinterpret<bfloat16_t>(select(nan, cast<uint16_t>(0x7fc0), reinterpret<uint16_t>(round_bf16(value))));
 }
 
-// For softmax weights, whose rounding errors average out: halves go upward, at half the cost.
+// To nearest, halves away from zero, at half the cost: for softmax weights, whose rounding errors average out, and where the rest
+// is kept. Some NaN become zeros.
 inline Halide::Expr round_bf16_up(const Halide::Expr &v) {
     using namespace Halide;
     return reinterpret<bfloat16_t>(extract_bits<uint16_t>(reinterpret<uint32_t>(v) + cast<uint32_t>(0x8000), 16));
+}
+
+// The three bf16 numbers that add up to an f32 number, the largest first: 8 bits each. NaN stays NaN, in the last one at least,
+// which is not rounded; so becomes what is infinite as bf16.
+inline std::vector<Halide::Expr> bf16_pieces(const Halide::Expr &v) {
+    using namespace Halide;
+    std::vector<Expr> pieces;
+    Expr rest = v;
+    for (int i = 0; i < 2; i++) {
+        pieces.push_back(round_bf16_up(rest));
+        rest = strict_float(rest - as_f32(pieces.back()));
+    }
+    pieces.push_back(reinterpret<bfloat16_t>(extract_bits<uint16_t>(reinterpret<uint32_t>(rest), 16)));
+    return pieces;
 }
 
 inline Halide::Expr gelu(const Halide::Expr &v) {

@@ -14,9 +14,8 @@ std::vector<Func> Project::outputs() const {
 
 namespace {
 
-// The reduction of one block stops at the last channel, which the analysis of bounds does not see over several blocks.
 // Adds products of whole tiles: of the pieces `of_rows` and `of_weights`, pair by pair.
-void add_tiles(Project &op, int pair, const RDom &domain, const std::vector<Expr> &of_rows, const std::vector<Expr> &of_weights) {
+void add_tiles(Project &op, int pair, RDom domain, const std::vector<Expr> &of_rows, const std::vector<Expr> &of_weights) {
     const Var &i = op.i, &m = op.m, &p = op.p, &k = op.k, &e = op.e, &b = op.b;
     constexpr int kTile = Project::kTileChannels;
     const RVar channel = domain.x, step = domain.y, product = domain.z;
@@ -24,8 +23,7 @@ void add_tiles(Project &op, int pair, const RDom &domain, const std::vector<Expr
     const Expr all = op.weights.dim(1).extent() / (kTile / pair);
     const Expr of_panel = e * (all / op.bias.dim(1).extent()) + (p * op.pieces + mux(product, of_weights)) * steps + tile;
     const Expr group = unsafe_promise_clamped(of_panel, 0, all - 1) * (kTile / pair) + channel / pair;
-    RDom inside = domain;
-    inside.where(tile < steps);
+    domain.where(tile < steps);
     op.product(i, m, p, k, e, b) += cast<float>(op.packed(step * kTile + channel, mux(product, of_rows), m, k, e, b)) *
                                     cast<float>(op.weights(i * pair + channel % pair, group));
 }
@@ -42,6 +40,7 @@ void define_tiles(Project &op, int pair) {
     add_tiles(op, pair, op.block_channels, {0}, {0});
 }
 
+// The reduction of one block stops at the last channel, which the analysis of bounds does not see over several blocks.
 void define_update(Project &op, int pair, bool tiles, bool padded, bool whole) {
     const Var &i = op.i, &m = op.m, &p = op.p, &k = op.k, &e = op.e, &b = op.b;
     const auto groups_of = [&](int channels) { return (op.dim_in + channels - 1) / channels; };

@@ -48,12 +48,13 @@ struct ProjectInputs {
 // column sums: value = (x . w) r + shift colsum + bias. Then gelu (erf), then rotation of the first rotary_heads heads by the
 // tables' row positions(m), then scale(m, h / scale_heads), where a factor of exactly 0 gives exactly 0.
 //
-// Static values: block, input channels that are packed and multiplied before the next ones; panel, output channels of a
-// weight panel; pair, input channels that a multiply-add takes at once (2: bf16 pairs); tiles = 1: products of whole matrix
-// tiles, 32 input channels at once, of weights (panel * pair, groups of all panels of all experts) whose groups are zero
-// padded to whole tiles; pieces = 3, with tiles and f32 storage: rows and weights are sums of three bf16 pieces, multiplied
-// as six products, and the groups of a panel are those of each piece, one after the other; plain = 1: no rotation, no activation, and head widths that are multiples of the panel; rotary = 0:
-// no rotation; whole = 1, without pairs: all input channels are one block, and its products are the sums; padded = 1: blocks are multiplied whole, with zeros after the last channel.
+// Static values: block, input channels that are packed and multiplied before the next ones; panel, output channels of a weight
+// panel; pair, input channels that a multiply-add takes at once (2: bf16 pairs); tiles = 1: products of whole matrix tiles, 32
+// input channels at once, of weights (panel * pair, groups of all panels of all experts) whose groups are zero padded to whole
+// tiles; pieces = 3, with tiles and f32 storage: rows and weights are sums of three bf16 pieces, multiplied as six products,
+// and the groups of a panel are those of each piece, one after the other; plain = 1: no rotation, no activation, and head
+// widths that are multiples of the panel; rotary = 0: no rotation; whole = 1, without pairs: all input channels are one block,
+// and its products are the sums; padded = 1: blocks are multiplied whole, with zeros after the last channel.
 struct Project : ProjectInputs {
     static constexpr int kTileChannels = 32;
 

@@ -4,7 +4,6 @@
 #include "runtime/f16.h"
 
 #include <algorithm>
-#include <type_traits>
 
 namespace moa {
 
@@ -23,6 +22,13 @@ struct Panels {
     int64_t width, groups, pieces, count;
 };
 
+// The bf16 number nearest to `rest`, which it is taken off.
+uint16_t take_bf16(float &rest) {
+    const uint16_t piece = f32_to_bf16(rest);
+    rest -= bf16_to_f32(piece);
+    return piece;
+}
+
 template<class T, class Convert>
 void pack(const PanelFormat &format, const float *weights, int64_t out, int64_t in, int64_t experts,
           T *packed, Convert convert) {
@@ -39,9 +45,6 @@ void pack(const PanelFormat &format, const float *weights, int64_t out, int64_t 
                 float rest = from[c];
                 for (int64_t piece = 0; piece < panels.pieces; piece++) {
                     place[piece * piece_size] = convert(rest);
-                    if constexpr (std::is_same_v<T, uint16_t>) {
-                        rest -= bf16_to_f32(convert(rest));
-                    }
                 }
             }
         }
@@ -76,7 +79,7 @@ View packed_view(const PanelFormat &format, void *packed, int64_t out, int64_t i
 void pack_panels(const PanelFormat &format, const float *weights, int64_t out, int64_t in, int64_t experts,
                  void *packed) {
     if (format.dtype == DType::bf16) {
-        pack(format, weights, out, in, experts, static_cast<uint16_t *>(packed), f32_to_bf16);
+        pack(format, weights, out, in, experts, static_cast<uint16_t *>(packed), take_bf16);
     } else if (format.dtype == DType::f16) {
         pack(format, weights, out, in, experts, static_cast<uint16_t *>(packed), f32_to_f16);
     } else {

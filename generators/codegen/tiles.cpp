@@ -114,10 +114,6 @@ private:
     std::vector<std::pair<std::string, Expr>> *added_ = nullptr;
 };
 
-Stmt in_sequence(const std::vector<Stmt> &statements) {
-    return Block::make(statements);
-}
-
 // Groups of one step each, every operand bound to a name before its first use.
 Stmt with_shared_loads(const std::vector<std::vector<Stmt>> &groups) {
     ShareLoads loads;
@@ -187,7 +183,7 @@ Stmt join(const std::vector<Stmt> &tiles) {
             }
             alike.push_back(own[i]);
         }
-        joined.push_back(alike[0].as<For>() == nullptr ? in_sequence(alike) : join_loops(alike));
+        joined.push_back(alike[0].as<For>() == nullptr ? Block::make(alike) : join_loops(alike));
         if (!joined.back().defined()) {
             return {};
         }
@@ -195,7 +191,7 @@ Stmt join(const std::vector<Stmt> &tiles) {
     for (const std::string &name : names) {
         joined.push_back(Free::make(name));
     }
-    Stmt all = in_sequence(joined);
+    Stmt all = Block::make(joined);
     for (size_t i = tiles.size(); i-- > 0;) {
         const Allocate *own = accumulator(tiles[i]);
         all = Allocate::make(names[i], own->type, own->memory_type, own->extents, own->condition, all);
@@ -222,7 +218,7 @@ Stmt JoinTiles::visit(const Block *block) {
             i++;
         }
     }
-    return in_sequence(made);
+    return Block::make(made);
 }
 
 }  // namespace moa::codegen

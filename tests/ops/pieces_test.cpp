@@ -1,11 +1,10 @@
 #include "moa/device.h"
 #include "moa/rows.h"
+#include "tests/ops/row_tests.h"
 #include "workloads/workload.h"
 
 #include <gtest/gtest.h>
 
-#include <cstddef>
-#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -17,12 +16,7 @@ namespace {
 // What an instance's output is off by: the largest error.
 double error_of(Instance &instance, const Row &row) {
     EXPECT_TRUE(instance.prepare(row).ok());
-    constexpr size_t kLine = 64;
-    std::vector<std::byte> memory(instance.scratch_bytes(row) + kLine);
-    std::byte *scratch = memory.data() + (kLine - reinterpret_cast<uintptr_t>(memory.data()) % kLine);
-    Run run(1, {scratch, memory.size() - kLine});
-    instance.poison();
-    const Status status = instance.run(run, row);
+    const Status status = run_with(instance, row, 1);
     EXPECT_TRUE(status.ok()) << row.name << ": " << status.message();
     return instance.compare().error;
 }

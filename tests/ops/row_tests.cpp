@@ -58,6 +58,8 @@ struct Free {
     }
 };
 
+}  // namespace
+
 Status run_with(Instance &instance, const Row &row, int threads) {
     const size_t bytes = static_cast<size_t>(threads) * instance.scratch_bytes(row);
     const std::unique_ptr<std::byte[], Free> scratch(new (std::align_val_t(64)) std::byte[bytes]);
@@ -65,6 +67,8 @@ Status run_with(Instance &instance, const Row &row, int threads) {
     instance.poison();
     return instance.run(run, row);
 }
+
+namespace {
 
 class RowTest : public testing::Test {
 public:

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "workloads/workload.h"
+
 #include <string_view>
 
 namespace moa::workloads {
@@ -11,6 +13,9 @@ struct RowTests {
     // slows a kernel a hundredfold, can watch in minutes.
     bool brief = false;
 };
+
+// Runs the row once on an instance that was prepared for it, with scratch of its own and poisoned outputs.
+Status run_with(Instance &instance, const Row &row, int threads);
 
 void register_row_tests(const RowTests &wanted);
 
