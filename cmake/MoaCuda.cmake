@@ -5,6 +5,9 @@
 set(MOA_CUDA_TARGETS "")
 if(MOA_CUDA_ARCHS AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
     set(MOA_CUDA_TARGETS cuda_80)
+    if(90 IN_LIST MOA_CUDA_ARCHS)
+        list(APPEND MOA_CUDA_TARGETS cuda_90a)
+    endif()
 endif()
 
 # MOA_PTXAS: the assembler, or empty. The user's, the PATH's, a toolkit's, or that of the wheel nvidia-cuda-nvcc in .venv.

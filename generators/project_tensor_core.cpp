@@ -85,7 +85,8 @@ void define_sums(ProjectTensorCore &op, Input input) {
     const int warps_down = op.tile_rows / op.warp_rows;
     const Expr stages = op.weights.dim(1).extent() / (elements_of_word(input) * kWordsOfCopy * op.chunks());
     op.steps = RDom(0, 2, 0, op.chunks() / kChunksOfPair, 0, stages, "steps");
-    const RVar product = op.steps.x, pair = op.steps.y, k = op.steps.z;
+    op.stage = op.steps.z;
+    const RVar product = op.steps.x, pair = op.steps.y, k = op.stage;
 
     const Expr row = warp % warps_down * op.warp_rows + mt * kTileRows + row_of_a(lane);
     const Expr column = warp / warps_down * ProjectTensorCore::kWarpColumns + nt * kTileColumns + row_of_b(lane);
@@ -107,6 +108,26 @@ void define_sums(ProjectTensorCore &op, Input input) {
     const std::vector<Expr> own = {c[0], c[1], c[2], c[3]};
     const Expr later = k + op.stages - 1;
     op.sums(lane, warp, nt, mt, op.column_tile, op.row_tile, e, b) = with_sight_of(multiply_add(input, x, w, own), own, {x_at(later), w_at(later)});
+}
+
+// The same by warpgroups.
+void define_group_sums(ProjectTensorCore &op, Input input) {
+    const Var &lane = op.lane, &warp = op.warp, &e = op.e, &b = op.b;
+    const WarpgroupSums sums{0, op.tile_columns};
+    op.steps = RDom(0, op.weights.dim(1).extent() / (elements_of_word(input) * kWordsOfCopy * op.chunks()), "steps");
+    op.stage = op.steps.x;
+    const Expr later = op.stage + op.stages - 1 - op.unfinished;
+    const auto x_at = [&](const Expr &stage) { return op.x_tile(0, 0, warp / kWarpsOfGroup * kRowsOfGroup, stage, op.row_tile, e, b); };
+    const auto w_at = [&](const Expr &stage) { return op.w_tile(0, 0, 0, stage, op.column_tile, e); };
+    op.group_sums(lane, warp, op.column_tile, op.row_tile, e, b) = clear_sums(sums);
+    const FuncRef own = op.group_sums(lane, warp, op.column_tile, op.row_tile, e, b);
+    const Expr more = multiply_add_tiles(input, sums, own, word(x_at(op.stage)), word(w_at(op.stage)), op.chunks() * kCopyBytes);
+    op.group_sums(lane, warp, op.column_tile, op.row_tile, e, b) = with_sight_of({more}, {own}, {x_at(later), w_at(later)})[0];
+    std::vector<Expr> fragment;
+    for (int i = 0; i < 4; i++) {
+        fragment.push_back(sum_at(sums, own, op.nt * 4 + i));
+    }
+    op.sums(lane, warp, op.nt, op.mt, op.column_tile, op.row_tile, e, b) = Tuple(fragment);
 }
 
 void define_terms(ProjectTensorCore &op) {
@@ -140,8 +161,9 @@ void define_epilogue(ProjectTensorCore &op, Type stored, bool activation) {
     const auto value = [&](const Expr &channel) {
         const Expr column = op.head_dim == 0 ? channel % op.tile_columns : h % heads * op.head_dim + channel;
         const Place place = place_of(row, columns.in_warp(column));
-        const Expr warp = row / op.warp_rows + columns.warp_of(column) * warps_down;
-        const FuncRef fragment = op.sums(place.lane, warp, place.tile, row % op.warp_rows / kTileRows, column_tile, row_tile, e, b);
+        const Expr part = columns.warp_of(column), tiles = ProjectTensorCore::kWarpColumns / kTileColumns;
+        const Expr warp = op.warpgroups ? row / op.warp_rows : row / op.warp_rows + part * warps_down;
+        const FuncRef fragment = op.sums(place.lane, warp, op.warpgroups ? part * tiles + place.tile : place.tile, row % op.warp_rows / kTileRows, column_tile, row_tile, e, b);
         const FuncRef r = op.row_terms(row, row_tile, e, b), c = op.column_terms(column, column_tile, e);
         const Expr v = component(fragment, place.component) * r[0] + (r[1] * c[0] + c[1]);
         return activation ? select(op.activation == 1, gelu(v), v) : v;
@@ -176,12 +198,17 @@ ProjectTensorCore make_project_tensor_core(Type storage, const Values &values) {
     op.warp_rows = values("warp_rows");
     op.blocks = values("blocks");
     op.stages = values("stages");
+    op.warpgroups = values.get("warpgroups", 0) != 0;
+    op.unfinished = values.get("unfinished", 0);
     const bool plain = values.get("plain", 0) != 0;
     op.rotary = !plain && values.get("rotary", 1) != 0;
     if (op.rotary && op.head_dim == 0) {
         throw std::runtime_error("rotation needs a static head_dim");
     }
     const Input input = input_of(storage);
+    if (op.warpgroups && (op.warp_rows != kTileRows || op.tile_rows % kRowsOfGroup != 0 || op.blocks > 2 || (op.tile_columns != 128 && op.tile_columns != 256))) {
+        throw std::runtime_error("warpgroups make 64 rows of 128 or 256 columns each, a warp 16 rows, from stages of at most 2 blocks");
+    }
     op.x = ImageParam(storage, 3, "x");
     op.weights = ImageParam(storage, 4, "weights");
     allow_any_stride(op.rows, op.stats, op.colsum, op.bias, op.positions, op.scale);
@@ -190,7 +217,11 @@ ProjectTensorCore make_project_tensor_core(Type storage, const Values &values) {
     }
     define_source(op);
     define_tiles(op, elements_of_word(input));
-    define_sums(op, input);
+    if (op.warpgroups) {
+        define_group_sums(op, input);
+    } else {
+        define_sums(op, input);
+    }
     define_terms(op);
     if (op.rotary) {
         define_turn(op);

@@ -23,6 +23,8 @@ int64_t aligned(std::initializer_list<const View *> views) {
                : 0;
 }
 
+constexpr int64_t kTile = 128;  // "tiles": how many of 128 x 128 the output has over experts and batch, the work there is to share out
+
 }  // namespace
 
 Problem problem(const RouterScores &a) {
@@ -56,8 +58,10 @@ Problem problem(const Project &a) {
     const int64_t d = a.out.extent(0), h = a.out.extent(2);
     const bool plain = d % 32 == 0 && a.rotary_heads == 0 && a.activation == Activation::none;  // panels are 8, 16 or 32 wide
     const bool rotary = a.rotary_heads > 0;
+    const auto parts = [](int64_t extent) { return (extent + kTile - 1) / kTile; };
+    const int64_t tiles = parts(a.out.extent(1)) * parts(d * h) * a.out.extent(3) * a.out.extent(4);
     const int64_t fits = rotary ? aligned({&a.x, &a.out, &a.cosines, &a.sines}) : aligned({&a.x, &a.out});
-    return {"project", a.x.dtype, {{"rows", a.out.extent(1)}, {"dim_in", a.x.extent(0)}, {"dim_out", d * h}, {"head_dim", d}, {"heads", h}, {"plain", plain ? 1 : 0}, {"rotary", rotary ? 1 : 0}, {"activation", a.activation == Activation::none ? 0 : 1}, {"aligned", fits}}};
+    return {"project", a.x.dtype, {{"rows", a.out.extent(1)}, {"dim_in", a.x.extent(0)}, {"dim_out", d * h}, {"head_dim", d}, {"heads", h}, {"plain", plain ? 1 : 0}, {"rotary", rotary ? 1 : 0}, {"activation", a.activation == Activation::none ? 0 : 1}, {"aligned", fits}, {"tiles", tiles}}};
 }
 Problem problem(const Attention &a) {
     return {"attention", a.q.dtype, {{"queries", a.q.extent(1)}, {"keys", a.k.extent(1)}, {"head_dim", a.q.extent(0)}, {"heads", a.q.extent(2)}, {"aligned", aligned({&a.q, &a.k, &a.v, &a.out})}}};

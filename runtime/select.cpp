@@ -37,6 +37,9 @@ std::string refusal(const Row &row, const Problem &problem, const DeviceDescript
     if (row.capability > device.capability) {
         return text("needs compute capability {}.{}, not {}.{}", row.capability / 10, row.capability % 10, device.capability / 10, device.capability % 10);
     }
+    if (row.exact && row.capability != device.capability) {
+        return text("is for compute capability {}.{} alone, not {}.{}", row.capability / 10, row.capability % 10, device.capability / 10, device.capability % 10);
+    }
     if (row.shared_bytes > device.shared_bytes) {
         return text("needs {} bytes of shared memory a block, not {}", row.shared_bytes, device.shared_bytes);
     }

@@ -9,6 +9,8 @@ using namespace moa::tensor_core;
 
 namespace {
 
+constexpr int kAlignedTerms = 128;  // f32: behind them, tiles of warpgroups begin at multiples of 512 bytes
+
 // The loops over the output that a lane's fragments ask for: eight neighbours at once, the lane's rows and groups of columns
 // unrolled.
 void schedule_out(ProjectTensorCore &op) {
@@ -36,12 +38,32 @@ void schedule_out(ProjectTensorCore &op) {
             out.split(column, members, column, kColumnsOfGroup).fuse(members, head, wn).split(column, t, neighbour, kNeighbours);
         }
     }
-    out.fuse(t, g, lane).fuse(wm, wn, warp).fuse(op.e, op.b, eb);
-    inner.insert(inner.end(), {half, group, tile, lane, warp, op.column_tile, op.row_tile, eb});
+    out.fuse(t, g, lane).fuse(op.e, op.b, eb);
+    inner.insert(inner.end(), {half, group});
+    if (op.warpgroups) {
+        inner.push_back(wn);
+        out.unroll(wn);
+        warp = wm;
+    } else {
+        out.fuse(wm, wn, warp);
+    }
+    inner.insert(inner.end(), {tile, lane, warp, op.column_tile, op.row_tile, eb});
     out.reorder(inner).vectorize(neighbour).unroll(half).unroll(group).unroll(tile).gpu_blocks(op.column_tile, op.row_tile, eb).gpu_threads(lane, warp);
     if (op.rotary) {
         op.turn.compute_at(out, half);
     }
+}
+
+void schedule_group_sums(ProjectTensorCore &op) {
+    const Var &lane = op.lane, &warp = op.warp;
+    op.group_sums.compute_at(op.out, op.column_tile)
+        .store_in(MemoryType::Register)
+        .reorder_storage(lane, warp, op.column_tile, op.row_tile, op.e, op.b)
+        .bound_extent(lane, kLanes)
+        .bound_extent(warp, op.warps())
+        .reorder(op.column_tile, op.row_tile, op.e, op.b, lane, warp)
+        .gpu_threads(lane, warp);
+    op.group_sums.update().reorder(op.column_tile, op.row_tile, op.e, op.b, lane, warp, op.stage).gpu_threads(lane, warp);
 }
 
 }  // namespace
@@ -59,30 +81,35 @@ void schedule_project_tensor_core_cuda(ProjectTensorCore &op, const Target &, co
     schedule_out(op);
     const Var per_block = op.column_tile;
     const int warps = op.warps();
-    const RVar product = op.steps.x, pair = op.steps.y, k = op.steps.z;
+    const RVar product = op.steps.x, pair = op.warpgroups ? op.stage : op.steps.y, k = op.stage;
     const Var &lane = op.lane, &warp = op.warp, &nt = op.nt, &mt = op.mt;
+    if (op.warpgroups) {
+        schedule_group_sums(op);
+    }
     op.sums.compute_at(op.out, per_block)
         .store_in(MemoryType::Register)
         .reorder_storage(lane, warp, nt, mt, op.column_tile, op.row_tile, op.e, op.b)
         .bound_extent(lane, kLanes)
         .bound_extent(warp, warps)
-        .bound_extent(nt, ProjectTensorCore::kWarpColumns / kTileColumns)
+        .bound_extent(nt, op.warp_columns() / kTileColumns)
         .bound_extent(mt, op.warp_rows / kTileRows)
         .reorder(nt, mt, op.column_tile, op.row_tile, op.e, op.b, lane, warp)
         .unroll(nt)
         .unroll(mt)
         .gpu_threads(lane, warp);
-    op.sums.update()
-        .reorder(nt, mt, product, pair, op.column_tile, op.row_tile, op.e, op.b, lane, warp, k)
-        .unroll(nt)
-        .unroll(mt)
-        .unroll(product)
-        .unroll(pair)
-        .gpu_threads(lane, warp);
+    if (!op.warpgroups) {
+        op.sums.update()
+            .reorder(nt, mt, product, pair, op.column_tile, op.row_tile, op.e, op.b, lane, warp, k)
+            .unroll(nt)
+            .unroll(mt)
+            .unroll(product)
+            .unroll(pair)
+            .gpu_threads(lane, warp);
+    }
 
     const int elements = kCopyBytes / op.x.type().bytes();
     // What is the same for a whole block of threads.
-    for (Func *f : {&op.sums, &op.own_source, &op.x_tile, &op.w_tile, &op.row_terms, &op.column_terms}) {
+    for (Func *f : {&op.group_sums, &op.sums, &op.own_source, &op.x_tile, &op.w_tile, &op.row_terms, &op.column_terms}) {
         for (const Var &one : {op.column_tile, op.row_tile, op.e, op.b}) {
             for (const Var &own : f->args()) {
                 if (own.name() == one.name()) {
@@ -96,12 +123,12 @@ void schedule_project_tensor_core_cuda(ProjectTensorCore &op, const Target &, co
     for (Func *tile : {&op.x_tile, &op.w_tile}) {
         const int rows = tile == &op.x_tile ? op.tile_rows : op.tile_columns;
         tile->store_at(op.out, per_block)
-            .compute_at(op.sums, k)
+            .compute_at(op.warpgroups ? op.group_sums : op.sums, k)
             .store_in(MemoryType::GPUShared)
             .fold_storage(op.k, op.stages)
             .bound(op.v, 0, elements)
             .bound(op.place, 0, op.chunks())
-            .bound_extent(op.y, rows)
+            .bound(op.y, 0, rows)
             .vectorize(op.v)
             .fuse(op.place, op.y, task)
             .split(task, task, li, kLanes)
@@ -120,11 +147,15 @@ void schedule_project_tensor_core_cuda(ProjectTensorCore &op, const Target &, co
         .unroll(op.round)
         .gpu_threads(lane, warp);
     for (Func *terms : {&op.row_terms, &op.column_terms}) {
-        terms->compute_at(op.out, per_block)
-            .store_in(MemoryType::GPUShared)
-            .bound_extent(op.y, terms == &op.row_terms ? op.tile_rows : op.tile_columns)
-            .split(op.y, wi, li, kLanes)
-            .gpu_threads(li, wi);
+        const int count = terms == &op.row_terms ? op.tile_rows : op.tile_columns;
+        terms->compute_at(op.out, per_block).store_in(MemoryType::GPUShared).bound_extent(op.y, count).split(op.y, wi, li, kLanes);
+        if (op.warpgroups) {
+            terms->align_storage(op.y, kAlignedTerms);
+        }
+        if (count > warps * kLanes) {
+            terms->split(wi, round, wi, warps).reorder(round, li, wi).unroll(round);
+        }
+        terms->gpu_threads(li, wi);
     }
 
     op.x.dim(0).set_min(0).set_stride(1);

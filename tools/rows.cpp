@@ -15,7 +15,7 @@ std::vector<std::string> missing_features(const Row &row, const DeviceDescriptio
     if (row.device != device.device.type) {
         return {row.device == DeviceType::cuda ? "a GPU" : "the cpu"};
     }
-    if (row.capability > device.capability) {
+    if (row.capability > device.capability || (row.exact && row.capability != device.capability)) {
         names.push_back(text("compute capability {}.{}", row.capability / 10, row.capability % 10));
     }
     if (row.shared_bytes > device.shared_bytes) {

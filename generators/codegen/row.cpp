@@ -212,8 +212,8 @@ std::vector<RowTarget> read_targets(const std::string &path) {
     std::vector<RowTarget> targets;
     for (const Json &entry : json) {
         const std::string where = path + ": target " + std::to_string(targets.size() + 1);
-        check_keys(entry, where, {"name", "halide", "features", "rows_of", "capability", "note"});
-        RowTarget target{name_at(entry, where, "name"), text_at(entry, where, "halide"), {}, name_or(entry, where, "rows_of", ""), integer(entry.value("capability", Json(0)), where, "capability")};
+        check_keys(entry, where, {"name", "halide", "features", "rows_of", "capability", "exact", "note"});
+        RowTarget target{name_at(entry, where, "name"), text_at(entry, where, "halide"), {}, name_or(entry, where, "rows_of", ""), integer(entry.value("capability", Json(0)), where, "capability"), integer(entry.value("exact", Json(0)), where, "exact") != 0};
         const Json features = entry.value("features", Json::array());
         for (const Json &feature : features) {
             if (!feature.is_string() || !is_name(feature.get<std::string>())) {

@@ -45,6 +45,7 @@ struct RowTarget {
     std::vector<std::string> features;  // names of moa::CpuFeature that the machine must have
     std::string rows_of;                // if not empty, rows written for that target are compiled for this one too
     int capability = 0;                 // of CUDA targets: the least compute capability, 80 for 8.0; 0: a CPU
+    bool exact = false;                 // of CUDA targets: no other capability
 };
 
 struct Row {

@@ -123,7 +123,7 @@ std::string entry(const Row &row, const std::string &index) {
            (required.empty() ? "0" : required) + ", " + span("statics_", row.statics.all().empty()) + ", " +
            span("knobs_", row.knobs.all().empty()) + ", " + span("accepts_", row.accept.empty()) + ", " + row.function() + "_argv, " +
            (row.compiled_for.capability != 0 ? "DeviceType::cuda, " : "DeviceType::cpu, ") + std::to_string(row.compiled_for.capability) + ", " +
-           std::to_string(row.shared_bytes) + "},\n";
+           std::to_string(row.shared_bytes) + (row.compiled_for.exact ? ", true" : ", false") + "},\n";
 }
 
 std::string table(const std::vector<Row> &rows) {

@@ -72,6 +72,21 @@ Expr load_matrix_transposed(const Expr &first_word, const Expr &i) {
     return pure(UInt(32), marker::kResultWord, {pure(Int(32), marker::kLoadTransposed, {first_word}), i});
 }
 
+Expr clear_sums(const WarpgroupSums &sums) {
+    return Call::make(Int(32), marker::kClearSums, {sums.set, sums.columns}, Call::Extern);  // a pure one Halide would take out of the kernel
+}
+
+Expr multiply_add_tiles(Input input, const WarpgroupSums &sums, const Expr &before, const Expr &a, const Expr &b, int row_bytes) {
+    if (input == Input::tf32) {
+        throw std::runtime_error("products of a warpgroup would cut f32 and not round it");
+    }
+    return pure(Int(32), input == Input::bf16 ? marker::kMultiplyBf16 : marker::kMultiplyF16, {before, a, b, sums.set, sums.columns, row_bytes});
+}
+
+Expr sum_at(const WarpgroupSums &sums, const Expr &token, const Expr &i) {
+    return pure(Float(32), marker::kSum, {token, sums.set, i});
+}
+
 Expr bits_of(const Expr &element) {
     return reinterpret(UInt(element.type().bits()), element);
 }

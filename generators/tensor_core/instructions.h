@@ -35,6 +35,19 @@ Halide::Expr load_matrix(const Halide::Expr &first_word, const Halide::Expr &i);
 // Of such matrices of 16-bit elements, elements 2t and 2t + 1 of column g.
 Halide::Expr load_matrix_transposed(const Halide::Expr &first_word, const Halide::Expr &i);
 
+// Products of a warpgroup, four warps of GPUs of capability 9.0: sums[64 x columns] += A[64 rows] B[columns rows]^T, computed
+// while the warps go on. Both operands are tiles of rows of `row_bytes` (64 or 128) in shared memory, chunks where
+// place_of_chunk says, from a multiple of eight rows on; their first words name them. The sums are in registers that only the
+// instructions know; Halide passes on a token for them. `set` tells several sums of a kernel apart. Warp w of the group and
+// lane l hold, for each 8 columns j, components 0..3 of the fragment of rows 16w.. and columns 8j.. as sums 4j.. 4j + 3.
+struct WarpgroupSums {
+    int set = 0, columns = 0;
+};
+constexpr int kWarpsOfGroup = 4, kRowsOfGroup = 64;
+Halide::Expr clear_sums(const WarpgroupSums &sums);
+Halide::Expr multiply_add_tiles(Input input, const WarpgroupSums &sums, const Halide::Expr &before, const Halide::Expr &a, const Halide::Expr &b, int row_bytes);
+Halide::Expr sum_at(const WarpgroupSums &sums, const Halide::Expr &token, const Halide::Expr &i);  // i is constant once loops are unrolled
+
 // An element as its bits: what tiles in shared memory hold. Copies of 16 bytes are vectors of them.
 constexpr int kCopyBytes = 16, kWordsOfCopy = 4;
 Halide::Expr bits_of(const Halide::Expr &element);

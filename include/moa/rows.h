@@ -40,6 +40,7 @@ struct Row {
     DeviceType device = DeviceType::cpu;
     int capability = 0;    // CUDA: the least compute capability, 80 for 8.0
     int shared_bytes = 0;  // CUDA: shared memory that a block takes
+    bool exact = false;    // CUDA: runs on that capability and no later one
 
     int knob(std::string_view knob_name, int fallback) const;
 };

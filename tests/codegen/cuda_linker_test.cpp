@@ -70,6 +70,44 @@ TEST(CudaLinker, MatricesAreLoadedWhereTheirWordWas) {
     EXPECT_TRUE(contains(linked.text, "mov.b32 %r4, %matrix0_2;"));
 }
 
+// A product of warpgroups: its tiles' first words, then the call.
+const string kFirstWords = "\tld.shared.b32 \t%r1, [%rd2+1024];\n\tld.shared.b32 \t%r2, [%r9];\n\tbar.sync \t0;\n";
+string product_call(const string &row_bytes = "128") {
+    return call(1, "moa_wgmma_bf16", {"%r3", "%r1", "%r2", "0", "128", row_bytes}, "%r4");
+}
+const string kClear = call(0, "moa_wgmma_clear", {"0", "128"}, "%r3"), kWaitForAll = call(2, "moa_wait_for_products", {"0"}, "");
+const string kSum = call(3, "moa_wgmma_sum", {"%r4", "0", "63"}, "%r5");
+
+TEST(CudaLinker, ProductsOfWarpgroupsBeginWhereTheirTilesAreNamed) {
+    const string header = ".version 7.0\n.target sm_80\n.address_size 64\n";
+    const LinkedPtx linked = link_ptx(header + kernel(kClear + kFirstWords + product_call() + kWaitForAll + kSum));
+    EXPECT_EQ(linked.matrix_products, 4) << "32 bytes of a row each";
+    EXPECT_EQ(linked.capability, 90);
+    EXPECT_TRUE(contains(linked.text, ".version 8.0\n.target sm_90a\n"));
+    EXPECT_TRUE(contains(linked.text, "mov.f32 %sum0_63, 0f00000000;"));
+    EXPECT_FALSE(contains(linked.text, "ld.shared")) << "the words are names";
+    EXPECT_TRUE(contains(linked.text, "add.u32 %tile0_a_at, %tile0_a_at, 1024;"));
+    EXPECT_TRUE(contains(linked.text, "or.b64 %tile0_b, %tile0_b, 0x4000004000010000;")) << "rows of 128 bytes, eight of them in 1024";
+    const size_t fence = linked.text.find("wgmma.fence"), product = linked.text.find("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%sum0_0, "), commit = linked.text.find("wgmma.commit_group");
+    ASSERT_NE(product, string::npos);
+    EXPECT_LT(fence, product);
+    EXPECT_LT(product, commit);
+    EXPECT_LT(commit, linked.text.find("bar.sync"));
+    EXPECT_LT(linked.text.find("wgmma.wait_group.sync.aligned 0;"), linked.text.find("mov.f32 %r5, %sum0_63;"));
+}
+
+TEST(CudaLinker, RowsOf64BytesExchangeOtherChunks) {
+    const LinkedPtx linked = link_ptx(kernel(kClear + kFirstWords + product_call("64") + kWaitForAll + kSum));
+    EXPECT_EQ(linked.matrix_products, 2);
+    EXPECT_TRUE(contains(linked.text, "0x8000002000010000;"));
+    EXPECT_THROW(link_ptx(kernel(kClear + kFirstWords + product_call("256") + kWaitForAll + kSum)), std::runtime_error);
+}
+
+TEST(CudaLinker, SumsAreNotReadBeforeTheyAreThere) {
+    EXPECT_THROW(link_ptx(kernel(kClear + kFirstWords + product_call() + kSum + kWaitForAll)), std::runtime_error);
+    EXPECT_THROW(link_ptx(kernel(kClear + "\tmov.b32 \t%r1, %r7;\n\tmov.b32 \t%r2, %r8;\n" + product_call())), std::runtime_error) << "no tile is named";
+}
+
 TEST(CudaLinker, RefusesWhatItDoesNotKnow) {
     EXPECT_THROW(link_ptx(kernel(call(0, "moa_unheard_of", {"%r1"}, "%r2"))), std::runtime_error);
     EXPECT_THROW(link_ptx(kernel(call(0, "moa_result_f32", {"%r1", "0"}, "%r2"))), std::runtime_error) << "no instruction has this result";
@@ -137,21 +175,21 @@ TEST(Ptxas, CodeIsCompressedByTheProgramBesideIt) {
     fs::remove_all(folder);
     fs::create_directory(folder);
     std::ofstream(ptxas) << "";
-    EXPECT_EQ(compress(ptxas, "code", 90), "code") << "there is none";
+    EXPECT_EQ(compress(ptxas, "code", "90"), "code") << "there is none";
     const auto stand_in = [&](const char *script) {
         std::ofstream(fatbinary) << "#!/bin/sh\n"
                                  << script;
         fs::permissions(fatbinary, fs::perms::owner_all);
     };
     stand_in("for argument; do case $argument in --create=*) echo \"$@\" > \"${argument#--create=}\";; esac; done");
-    EXPECT_NE(compress(ptxas, "code", 90).find("--image3=kind=elf,sm=90,file="), string::npos);
+    EXPECT_NE(compress(ptxas, "code", "90").find("--image3=kind=elf,sm=90,file="), string::npos);
     stand_in("echo no; exit 1");
-    EXPECT_THROW(compress(ptxas, "code", 90), std::runtime_error);
+    EXPECT_THROW(compress(ptxas, "code", "90"), std::runtime_error);
     fs::remove_all(folder);
 }
 
 TEST(Ptxas, AMissingProgramIsAnError) {
-    EXPECT_THROW(assemble("/nowhere/ptxas", "", 80), std::runtime_error);
+    EXPECT_THROW(assemble("/nowhere/ptxas", "", "80"), std::runtime_error);
 }
 
 }  // namespace

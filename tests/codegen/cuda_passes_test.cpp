@@ -148,6 +148,39 @@ TEST(CudaPasses, CopiesThatCannotBeCoveredAreRefused) {
     EXPECT_THROW(pipeline_copies(ring(2, 2), {"tile"}, loops), std::runtime_error) << "the ring is too short";
 }
 
+// The ring's loop with a product of warpgroups of its tile, which is 64 rows of 128 bytes, by itself.
+Stmt ring_of_products(int slots, int ahead, int first = 0) {
+    const Expr k = variable("k");
+    const auto tile = [&](const Expr &step) { return step % slots * 2048; };
+    const Stmt copy = loop(".thread_id_x", 512, ForType::GPUThread,
+                           Store::make("tile", Load::make(UInt(32, 4), "x", Ramp::make(variable(".thread_id_x") * 4, 1, 4), {}, {}, const_true(4), {}), Ramp::make(tile(k + ahead) + variable(".thread_id_x") * 4, 1, 4), {}, const_true(4), {}));
+    const Expr word = Load::make(UInt(32), "tile", tile(k) + first, {}, {}, const_true(), {});
+    const Expr product = Call::make(Int(32), marker::kMultiplyBf16, {0, word, word, 0, 64, 128}, Call::PureExtern);
+    const Stmt use = loop(".thread_id_x", 512, ForType::GPUThread, Store::make("out", product, 0, {}, const_true(), {}));
+    return block("tile", UInt(32), MemoryType::GPUShared, slots * 2048, loop("k", variable("n"), ForType::Serial, Block::make({copy, barrier(), use, barrier()})));
+}
+
+TEST(CudaPasses, ProductsOfWarpgroupsAreWaitedForBeforeTheirTilesAreOverwritten) {
+    for (const int unfinished : {0, 1, 2}) {
+        std::vector<CopyLoop> loops;
+        const std::string text = text_of(pipeline_copies(ring_of_products(4, 3 - unfinished), {"tile"}, loops));
+        ASSERT_EQ(loops.size(), 1u);
+        EXPECT_EQ(loops[0].products, 1);
+        EXPECT_EQ(loops[0].unfinished, unfinished);
+        const size_t shown = text.find(marker::kShowToProducts), waited = text.find(std::string(marker::kWaitForProducts) + "(" + std::to_string(unfinished) + ")");
+        ASSERT_NE(waited, std::string::npos) << text;
+        EXPECT_LT(text.find(marker::kWaitForCopies), shown);
+        EXPECT_LT(waited, text.find("gpu_thread_barrier"));
+        EXPECT_NE(text.rfind(std::string(marker::kWaitForProducts) + "(0)"), std::string::npos) << "after the loop";
+    }
+}
+
+TEST(CudaPasses, TilesOfProductsBeginAtEightRows) {
+    std::vector<CopyLoop> loops;
+    EXPECT_THROW(pipeline_copies(ring_of_products(4, 3, 32), {"tile"}, loops), std::runtime_error) << "at the second";
+    EXPECT_THROW(pipeline_copies(ring_of_products(4, 4), {"tile"}, loops), std::runtime_error) << "the ring is too short";
+}
+
 TEST(CudaPasses, LoopsOfOtherCopiesKeepTheirBarriers) {
     std::vector<CopyLoop> loops;
     const Stmt plain = ring(3, 2);

@@ -78,6 +78,26 @@ TEST(TensorCoreRows, ProjectWithRotation) {
     expect_lean(compiled.report, 2);
 }
 
+TEST(TensorCoreRows, ProjectByWarpgroups) {
+    const Compiled compiled = compile("project", "bf16", {{"plain", 1}, {"tile_rows", 128}, {"tile_columns", 256}, {"warp_rows", 16}, {"warpgroups", 1}, {"blocks", 2}, {"stages", 4}, {"unfinished", 1}});
+    const std::string &ptx = compiled.report.ptx.text;
+    EXPECT_EQ(compiled.report.ptx.matrix_products, 4);
+    EXPECT_EQ(count(ptx, "m64n256k16.f32.bf16.bf16"), 4U);
+    EXPECT_EQ(ptx.find("ldmatrix"), std::string::npos) << "operands are read from shared memory";
+    expect_lean(compiled.report, 1);
+    EXPECT_EQ(compiled.report.loops[0].unfinished, 1);
+    for (const auto &[sm, figures] : compiled.report.figures) {
+        EXPECT_EQ(sm, 90) << "no other GPU has the instructions";
+    }
+}
+
+TEST(TensorCoreRows, ProjectByWarpgroupsWithRotation) {
+    const Compiled compiled = compile("project", "f16", {{"rotary", 1}, {"activation", 0}, {"head_dim", 64}, {"tile_rows", 128}, {"tile_columns", 128}, {"warp_rows", 16}, {"warpgroups", 1}, {"blocks", 2}, {"stages", 2}});
+    EXPECT_NE(compiled.report.ptx.text.find("m64n128k16.f32.f16.f16"), std::string::npos);
+    expect_lean(compiled.report, 0);
+    EXPECT_EQ(compiled.report.loops[0].unfinished, 0);
+}
+
 TEST(TensorCoreRows, ProjectInF32) {
     const Compiled compiled = compile("project", "f32", {{"plain", 1}, {"tile_rows", 128}, {"tile_columns", 128}, {"warp_rows", 64}, {"blocks", 2}, {"stages", 3}});
     EXPECT_NE(compiled.report.ptx.text.find("m16n8k8.row.col.f32.tf32"), std::string::npos);
@@ -123,6 +143,8 @@ TEST(TensorCoreRows, WhatARowLacksIsNamed) {
     EXPECT_THROW(compile("attention", "bf16", {{"head_dim", 64}}), std::runtime_error);
     EXPECT_THROW(compile("router_scores", "bf16", {}), std::runtime_error);
     EXPECT_THROW(compile("local_attention", "bf16", {{"window", 64}, {"head_dim", 64}, {"keys", 64}, {"warps", 4}, {"tiles", 2}, {"stages", 3}}), std::runtime_error) << "a window of another size than a block's queries";
+    EXPECT_THROW(compile("project", "f32", {{"plain", 1}, {"tile_rows", 128}, {"tile_columns", 128}, {"warp_rows", 16}, {"warpgroups", 1}, {"blocks", 2}, {"stages", 2}}), std::runtime_error) << "f32 would be cut";
+    EXPECT_THROW(compile("project", "bf16", {{"plain", 1}, {"tile_rows", 128}, {"tile_columns", 128}, {"warp_rows", 64}, {"warpgroups", 1}, {"blocks", 2}, {"stages", 2}}), std::runtime_error);
     EXPECT_THROW(compile("project", "bf16", {{"rotary", 1}, {"tile_rows", 128}, {"tile_columns", 128}, {"warp_rows", 64}, {"blocks", 2}, {"stages", 3}}), std::runtime_error);
 }
 

@@ -38,7 +38,7 @@ std::vector<Problem> problems() {
                 all.push_back({"attention", dtype, {{"queries", rows}, {"keys", rows}, {"head_dim", head_dim}, {"heads", 8}, {"aligned", 1}}});
                 for (const int64_t rotary : {0, 1}) {
                     const int64_t plain = head_dim % 32 == 0 && rotary == 0 ? 1 : 0;
-                    all.push_back({"project", dtype, {{"rows", rows}, {"dim_in", 512}, {"dim_out", 8 * head_dim}, {"head_dim", head_dim}, {"heads", 8}, {"plain", plain}, {"rotary", rotary}, {"activation", 0}, {"aligned", 1}}});
+                    all.push_back({"project", dtype, {{"rows", rows}, {"dim_in", 512}, {"dim_out", 8 * head_dim}, {"head_dim", head_dim}, {"heads", 8}, {"plain", plain}, {"rotary", rotary}, {"activation", 0}, {"aligned", 1}, {"tiles", (rows + 127) / 128 * 4}}});
                 }
                 all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 128}, {"slots", 384}, {"head_dim", head_dim}, {"heads", 8}, {"plain", 1}}});
                 all.push_back({"local_attention", dtype, {{"positions", rows}, {"window", 128}, {"slots", 384}, {"head_dim", head_dim}, {"heads", 8}, {"plain", 1}, {"exact", 1}, {"masked", 0}, {"turned", 1}, {"aligned", 1}}});
@@ -108,6 +108,16 @@ TEST(GpuRows, AreNoneForTheCpuAndForOlderGpus) {
     EXPECT_NE(old.status().message().find("needs compute capability 8.0, not 7.5"), std::string::npos) << old.status().message();
     const Result<Choice> host = select(problem, describe_host(), built_rows());
     EXPECT_TRUE(!host.ok() || host->row->device == DeviceType::cpu);
+}
+
+TEST(GpuRows, SomeAreForOneCapabilityAlone) {
+    const Row exact{.name = "exact", .op = "attention", .schedule = "cuda", .target = "cuda_90a", .dtype = "bf16", .device = DeviceType::cuda, .capability = 90, .exact = true};
+    const Problem problem{"attention", DType::bf16, {{"head_dim", 64}}};
+    for (const DeviceDescription &device : kGpus) {
+        const Result<Choice> choice = select(problem, device, {&exact, 1});
+        EXPECT_EQ(choice.ok(), device.capability == 90) << device.capability;
+    }
+    EXPECT_NE(select(problem, gpu(120, 99), {&exact, 1}).status().message().find("is for compute capability 9.0 alone, not 12.0"), std::string::npos);
 }
 
 TEST(GpuRows, SharedMemoryIsChecked) {

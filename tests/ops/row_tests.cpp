@@ -146,7 +146,8 @@ bool accepts(const Row &row, const Problem &problem) {
     DeviceDescription everything = describe_host();
     everything.device.type = row.device;
     everything.features = ~CpuFeatures{0};
-    everything.capability = everything.shared_bytes = std::numeric_limits<int>::max();
+    everything.shared_bytes = std::numeric_limits<int>::max();
+    everything.capability = row.exact ? row.capability : std::numeric_limits<int>::max();
     return select_row(row, problem, everything).ok();
 }
 

@@ -35,6 +35,8 @@ public:
         int element_bytes, lanes;
     };
     std::vector<Access> reads, copies;
+    std::vector<Access> tiles;  // of products of warpgroups; named by a word that is in `reads`
+    int products = 0;
     std::string trouble;
     int commit_at = -1;  // the barrier, of those in the body, after the last copy
 
@@ -109,8 +111,32 @@ private:
         copies.push_back(access(to, op->index, type));
         commit_at = -1;
     }
+    // A tile of `rows` rows, of which the load is the first word.
+    void add_tile(const Expr &word, int rows, const Expr &row_bytes) {
+        const Load *load = word.as<Load>();
+        const auto bytes = as_const_int(row_bytes);
+        if (load == nullptr || buffer(load->name) < 0 || !bytes) {
+            complain("a tile of a product is not named by its first word in shared memory");
+            return;
+        }
+        const int element = load->type.bytes();
+        Access tile = access(buffer(load->name), load->index, load->type);
+        tile.lanes = rows * static_cast<int>(*bytes) / element;
+        const int of_eight_rows = 8 * static_cast<int>(*bytes) / element;
+        const ModulusRemainder known = modulus_remainder(tile.index);
+        if (known.modulus % of_eight_rows != 0 || known.remainder % of_eight_rows != 0) {
+            complain("a tile of a product may begin at no multiple of eight rows");
+        }
+        tiles.push_back(tile);
+    }
     void visit(const Call *op) override {
         IRVisitor::visit(op);
+        if (op->name == marker::kMultiplyBf16 || op->name == marker::kMultiplyF16) {
+            const auto columns = as_const_int(op->args[4]);
+            products++;
+            add_tile(op->args[1], 64, op->args[5]);
+            add_tile(op->args[2], columns ? static_cast<int>(*columns) : 0, op->args[5]);
+        }
         if (!op->is_intrinsic(Call::gpu_thread_barrier)) {
             return;
         }
@@ -126,13 +152,18 @@ private:
 
 bool footprints(const std::vector<Scan::Access> &accesses, const Threads &threads, const std::string &loop, std::vector<Footprint> &out) {
     for (size_t i = 0; i < out.size(); i++) {
+        std::vector<int> before(accesses.size(), -1);  // tiles are those of many threads
         for (int thread = 0; thread < threads.count(); thread++) {
             std::map<std::string, int> variables = threads.variables(thread);
             variables[loop] = static_cast<int>(i);
-            for (const Scan::Access &access : accesses) {
+            for (size_t a = 0; a < accesses.size(); a++) {
+                const Scan::Access &access = accesses[a];
                 const auto index = value_of(access.index, variables);
                 if (!index) {
                     return false;
+                }
+                if (*index == std::exchange(before[a], *index)) {
+                    continue;
                 }
                 const int64_t first = int64_t{*index} * access.element_bytes, last = first + int64_t{access.element_bytes} * access.lanes - 1;
                 for (int64_t unit = first / kCopyBytes; unit <= last / kCopyBytes; unit++) {
@@ -191,22 +222,27 @@ private:
 
     CopyLoop plan(const For *op, const Scan &scan) const {
         constexpr int kRounds = 12, kDeepest = 6;
-        std::vector<Footprint> reads(kRounds), copies(kRounds);
+        std::vector<Footprint> reads(kRounds), copies(kRounds), tiles(kRounds);
         std::string trouble = scan.trouble;
         if (trouble.empty() && scan.commit_at < 0) {
             trouble = "there is no barrier after the copies";
         }
-        if (trouble.empty() && !(footprints(scan.reads, threads_, op->name, reads) && footprints(scan.copies, threads_, op->name, copies))) {
+        if (trouble.empty() && !(footprints(scan.reads, threads_, op->name, reads) && footprints(scan.copies, threads_, op->name, copies) && footprints(scan.tiles, threads_, op->name, tiles))) {
             trouble = "an index of shared memory depends on more than the thread and the loop";
         }
-        CopyLoop loop{op->name, static_cast<int>(scan.copies.size()), kDeepest};
+        CopyLoop loop{op->name, static_cast<int>(scan.copies.size()), kDeepest, scan.products, scan.products == 0 ? 0 : kDeepest};
         for (int i = kDeepest; trouble.empty() && i < kRounds; i++) {
             for (int back = 0; back < loop.in_flight; back++) {
                 if (!disjoint(reads[i], copies[i - 1 - back])) {
                     loop.in_flight = back;
                 }
             }
-            if (!disjoint(reads[i], copies[i])) {
+            for (int back = 0; back < loop.unfinished; back++) {
+                if (!disjoint(tiles[i - 1 - back], copies[i])) {
+                    loop.unfinished = back;
+                }
+            }
+            if (!disjoint(reads[i], copies[i]) || !disjoint(tiles[i], copies[i])) {
                 trouble = "a copy overwrites the tile that is read";
             }
         }
@@ -232,10 +268,18 @@ private:
         ScopedValue<bool> inside(inside_, true);
         barrier_ = 0;
         commit_at_ = scan.commit_at;
-        const Stmt body = Block::make({call(marker::kWaitForCopies, {loop.in_flight}), barrier(), mutate(op->body)});
+        const auto wait = [&](int copies, int products) {
+            std::vector<Stmt> all = {call(marker::kWaitForCopies, {copies})};
+            if (loop.products > 0) {
+                all.push_back(call(marker::kShowToProducts, {}));
+                all.push_back(call(marker::kWaitForProducts, {products}));
+            }
+            all.push_back(barrier());
+            return Block::make(all);
+        };
+        const Stmt body = Block::make(wait(loop.in_flight, loop.unfinished * loop.products), mutate(op->body));
         // Others may use the memory after the loop: nothing may still arrive there, nor be read.
-        return Block::make({For::make(op->name, op->min, op->extent, op->for_type, op->partition_policy, op->device_api, body),
-                            call(marker::kWaitForCopies, {0}), barrier()});
+        return Block::make(For::make(op->name, op->min, op->extent, op->for_type, op->partition_policy, op->device_api, body), wait(0, 0));
     }
 
     Stmt visit(const Evaluate *op) override {

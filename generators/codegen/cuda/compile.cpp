@@ -62,16 +62,24 @@ Halide::Buffer<uint8_t> buffer_of(const std::string &bytes, const std::string &n
     return buffer;
 }
 
+// As ptxas names it: code with instructions that no other capability has is for "90a".
+std::string architecture(int sm, const LinkedPtx &ptx) {
+    return std::to_string(sm) + (ptx.capability != 0 ? "a" : "");
+}
+
 std::string bundle_of(const std::string &ptx, const CudaOptions &options, CudaReport &report) {
     std::vector<Image> images = {{0, ptx}};
     if (!options.ptxas.empty()) {
         std::set<int> architectures(options.cubins.begin(), options.cubins.end());
         architectures.insert(options.checks.begin(), options.checks.end());
         for (const int sm : architectures) {
-            const Assembled assembled = assemble(options.ptxas, ptx, sm);
+            if (report.ptx.capability != 0 && sm != report.ptx.capability) {
+                continue;
+            }
+            const Assembled assembled = assemble(options.ptxas, ptx, architecture(sm, report.ptx));
             report.figures[sm] = assembled.figures;
             if (std::find(options.cubins.begin(), options.cubins.end(), sm) != options.cubins.end()) {
-                images.push_back({static_cast<uint32_t>(sm), compress(options.ptxas, assembled.cubin, sm)});
+                images.push_back({static_cast<uint32_t>(sm), compress(options.ptxas, assembled.cubin, architecture(sm, report.ptx))});
             }
         }
     }

@@ -1,6 +1,7 @@
 #include "generators/codegen/cuda/linker.h"
 
 #include "generators/codegen/cuda/markers.h"
+#include "generators/codegen/cuda/warpgroups.h"
 
 #include <algorithm>
 #include <map>
@@ -43,6 +44,8 @@ const std::map<std::string, Instruction> &instructions() {
         {marker::kResultWord, {"mov.b32 $r, $d;"}},
         {marker::kCommitCopies, {"cp.async.commit_group;"}},
         {marker::kWaitForCopies, {"cp.async.wait_group $0;"}},
+        {marker::kWaitForProducts, {"wgmma.wait_group.sync.aligned $0;"}},
+        {marker::kShowToProducts, {"fence.proxy.async.shared::cta;"}},
     };
     return table;
 }
@@ -71,6 +74,14 @@ struct Call {
     }
 };
 
+bool is_of_warpgroup(const std::string &name) {
+    return name.rfind("moa_wgmma", 0) == 0;
+}
+
+bool is_warpgroup_product(const std::string &name) {
+    return name == marker::kMultiplyBf16 || name == marker::kMultiplyF16;
+}
+
 bool contains(const std::string &line, const char *text) {
     return line.find(text) != std::string::npos;
 }
@@ -89,6 +100,9 @@ public:
         find_anchors();
         rewrite();
         make_copies_asynchronous();
+        if (counts_.capability != 0) {
+            raise_target();
+        }
         LinkedPtx linked = counts_;
         std::ostringstream text;
         for (const std::string &line : out_) {
@@ -104,12 +118,28 @@ private:
         std::string results;  // empty until the load has been met
     };
 
+    // A product of tiles, which begins where the second of the two words that name them is loaded.
+    struct TileProduct {
+        WarpgroupProduct product;
+        size_t call = 0;  // its first line
+        std::string name[2];
+        int found = 0;
+        bool begun = false;
+    };
+    struct TileUse {
+        size_t product;
+        int operand;
+    };
+
     std::vector<std::string> lines_, out_;
-    std::map<size_t, Call> calls_;                // by first line
-    std::map<std::string, std::string> results_;  // token -> the name that the instruction's results begin with
-    std::map<std::string, Anchor> anchors_;       // by the register of the word that stands for an instruction's data
-    std::vector<size_t> bodies_;                  // lines of out_ after which a kernel's registers are declared
-    std::map<size_t, std::string> registers_;     // body -> declarations
+    std::vector<TileProduct> products_;
+    std::map<std::string, std::vector<TileUse>> tiles_;  // by the register of a tile's first word
+    bool products_pending_ = false;                      // whether some were begun, in the order of the text, and not waited for
+    std::map<size_t, Call> calls_;                       // by first line
+    std::map<std::string, std::string> results_;         // token -> the name that the instruction's results begin with
+    std::map<std::string, Anchor> anchors_;              // by the register of the word that stands for an instruction's data
+    std::vector<size_t> bodies_;                         // lines of out_ after which a kernel's registers are declared
+    std::map<size_t, std::string> registers_;            // body -> declarations
     LinkedPtx counts_;
 
     void find_calls() {
@@ -157,7 +187,11 @@ private:
         for (size_t i = 0; i < lines_.size(); i++) {
             kernel += contains(lines_[i], ".entry") ? 1 : 0;
             const auto it = calls_.find(i);
-            if (it == calls_.end() || !instruction_named(it->second.name).loads) {
+            if (it != calls_.end() && is_warpgroup_product(it->second.name)) {
+                add_product(it->second, kernel);
+                continue;
+            }
+            if (it == calls_.end() || is_of_warpgroup(it->second.name) || !instruction_named(it->second.name).loads) {
                 continue;
             }
             const Call &call = it->second;
@@ -166,6 +200,58 @@ private:
                 throw std::runtime_error("PTX: " + call.argument(0) + " stands for the data of two instructions");
             }
         }
+    }
+
+    void add_product(const Call &call, size_t kernel) {
+        TileProduct product;
+        product.call = call.first;
+        product.product = {call.name == marker::kMultiplyBf16 ? "bf16" : "f16", std::stoi(call.argument(3)), std::stoi(call.argument(4)), std::stoi(call.argument(5))};
+        for (int operand = 0; operand < 2; operand++) {
+            product.name[operand] = std::string("%tile") + std::to_string(products_.size()) + (operand == 0 ? "_a" : "_b");
+            tiles_[key(kernel, call.argument(1 + operand))].push_back({products_.size(), operand});
+        }
+        products_.push_back(product);
+    }
+
+    // The load goes; what it was for comes in its place.
+    void begin_products(const std::vector<TileUse> &uses, const std::string &address) {
+        for (const TileUse &use : uses) {
+            TileProduct &product = products_[use.product];
+            out_.push_back(describe_tile(product.name[use.operand], address, product.product.row_bytes));
+            product.found++;
+        }
+        for (const TileUse &use : uses) {
+            TileProduct &product = products_[use.product];
+            if (product.found == 2 && !product.begun) {
+                product.begun = true;
+                out_.push_back(multiply_tiles(product.product, product.name[0], product.name[1]));
+                counts_.matrix_products += product.product.instructions();
+                products_pending_ = true;
+            }
+        }
+    }
+
+    // Sums are registers of the kernel, declared where they are cleared. Their tokens order the calls for LLVM and are nothing.
+    std::string warpgroup_text(const Call &call) {
+        counts_.capability = kWarpgroupCapability;
+        const std::string token = "\tmov.b32 " + call.result + ", 0;";
+        if (call.name == marker::kClearSums) {
+            const int set = std::stoi(call.argument(0)), columns = std::stoi(call.argument(1));
+            registers_[bodies_.back()] += declare_sums(set, columns);
+            return clear_sums(set, columns) + token;
+        }
+        if (call.name == marker::kSum) {
+            if (products_pending_) {
+                throw std::runtime_error("PTX: a sum is read before its products have been waited for");
+            }
+            return "\tmov.f32 " + call.result + ", " + sum_name(std::stoi(call.argument(1)), std::stoi(call.argument(2))) + ";";
+        }
+        for (const TileProduct &product : products_) {
+            if (product.call == call.first && !product.begun) {
+                throw std::runtime_error("PTX: a tile of a product is not loaded by itself");
+            }
+        }
+        return token;
     }
 
     std::string declare(const std::string &kind, int number, int count) {
@@ -221,6 +307,13 @@ private:
             }
             const auto call = calls_.find(i);
             if (call == calls_.end()) {
+                if (!tiles_.empty() && std::regex_match(line, match, load)) {
+                    const auto tile = tiles_.find(key(kernel, match[2]));
+                    if (tile != tiles_.end()) {
+                        begin_products(tile->second, match[3]);
+                        continue;
+                    }
+                }
                 if (!anchors_.empty() && std::regex_match(line, match, load)) {
                     const auto anchor = anchors_.find(key(kernel, match[2]));
                     if (anchor != anchors_.end()) {
@@ -234,13 +327,16 @@ private:
                 }
                 continue;
             }
-            if (instruction_named(call->second.name).loads) {
+            if (is_of_warpgroup(call->second.name)) {
+                out_.push_back(warpgroup_text(call->second));
+            } else if (instruction_named(call->second.name).loads) {
                 const std::string &results = anchors_.at(key(kernel, call->second.argument(0))).results;
                 if (results.empty()) {
                     throw std::runtime_error("PTX: " + call->second.argument(0) + ", which stands for the data of " + call->second.name + ", is not loaded by itself");
                 }
                 results_[key(kernel, call->second.result)] = results;
             } else {
+                products_pending_ = products_pending_ && !(call->second.name == marker::kWaitForProducts && call->second.argument(0) == "0");
                 out_.push_back(std::string("\t") + instruction_of(call->second, kernel));
             }
             i = call->second.last;
@@ -269,6 +365,16 @@ private:
             i = last;
         }
         return ours;
+    }
+
+    void raise_target() {
+        for (std::string &line : out_) {
+            if (line.rfind(".version", 0) == 0) {
+                line = std::string(".version ") + kWarpgroupVersion;
+            } else if (line.rfind(".target", 0) == 0) {
+                line = std::string(".target ") + kWarpgroupTarget;
+            }
+        }
     }
 
     // A word of global memory: the base register and the offset in bytes.

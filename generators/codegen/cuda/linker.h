@@ -7,7 +7,8 @@ namespace moa::codegen::cuda {
 
 struct LinkedPtx {
     std::string text;
-    int matrix_products = 0;  // mma instructions
+    int capability = 0;       // 90: the code is for GPUs of capability 9.0 alone (sm_90a); 0: for every one from 8.0 on
+    int matrix_products = 0;  // mma and wgmma instructions
     int copies = 0;           // 16-byte copies from global to shared memory that are asynchronous now
     int matrix_loads = 0;     // ldmatrix instructions
     int word_loads = 0;       // 16-byte loads of fragments

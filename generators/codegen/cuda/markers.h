@@ -14,6 +14,13 @@ inline constexpr char kResultFloat[] = "moa_result_f32";  // (token, i): a resul
 inline constexpr char kResultWord[] = "moa_result_u32";
 inline constexpr char kCommitCopies[] = "moa_commit_copies";     // (): ends a group of asynchronous copies
 inline constexpr char kWaitForCopies[] = "moa_wait_for_copies";  // (n): until at most n groups are on their way
+// Of a warpgroup (tensor_core/instructions.h): (set, columns); (sums, word of a, word of b, set, columns, bytes of a row); (sums, set, i).
+inline constexpr char kClearSums[] = "moa_wgmma_clear";
+inline constexpr char kMultiplyBf16[] = "moa_wgmma_bf16";
+inline constexpr char kMultiplyF16[] = "moa_wgmma_f16";
+inline constexpr char kSum[] = "moa_wgmma_sum";
+inline constexpr char kWaitForProducts[] = "moa_wait_for_products";  // (n): until at most n groups of products are being computed
+inline constexpr char kShowToProducts[] = "moa_show_to_products";    // (): what the thread wrote to shared memory
 // Of their argument, a word of memory, the address is what counts.
 inline constexpr char kLoadWords[] = "moa_load_words";
 inline constexpr char kLoadMatrices[] = "moa_ldmatrix_x4";

@@ -25,15 +25,18 @@ Halide::Internal::Stmt stripe_registers(const Halide::Internal::Stmt &s);
 // What became of a loop that copies tiles ahead.
 struct CopyLoop {
     std::string name;
-    int copies = 0;     // 16-byte copies in its body
-    int in_flight = 0;  // groups, one an iteration, that may be on their way while an earlier tile is waited for
+    int copies = 0;      // 16-byte copies in its body
+    int in_flight = 0;   // groups, one an iteration, that may be on their way while an earlier tile is waited for
+    int products = 0;    // of warpgroups, in an iteration
+    int unfinished = 0;  // of earlier iterations that may still be computed when copies begin
 };
 
 // Halide's ring buffer makes a loop `copy, some tiles ahead; barrier; read; barrier`. Copies that return at once (the linker
 // makes them) need another order: `wait for own copies; barrier; copy; commit; read`, whose one barrier both shows the tile
 // to all threads and keeps the slot that is overwritten from being read. How many groups may be on their way follows from the
 // addresses, which are computed for all threads and some iterations. Every copy must come before every read of the loop, else
-// its group would be committed an iteration late, and the wait would not cover it.
+// its group would be committed an iteration late, and the wait would not cover it. Products of warpgroups read on after they
+// were begun: before the barrier, those that read what is overwritten next are waited for, and after the loop all.
 Halide::Internal::Stmt pipeline_copies(const Halide::Internal::Stmt &s, const std::vector<std::string> &pipelined, std::vector<CopyLoop> &loops);
 
 // Throws if a vector of shared memory may lie at an address that is no multiple of its size. Halide lays the arrays of a block

@@ -92,22 +92,22 @@ KernelFigures figures_of(const std::string &log) {
     return figures;
 }
 
-Assembled assemble(const std::string &ptxas, const std::string &ptx, int sm) {
+Assembled assemble(const std::string &ptxas, const std::string &ptx, const std::string &architecture) {
     const TemporaryFolder folder;
     const std::string source = folder.file("kernel.ptx"), cubin = folder.file("kernel.cubin"), log = folder.file("log");
     std::ofstream(source, std::ios::binary) << ptx;
-    const int status = run({ptxas, "-v", std::string("-arch=sm_") + std::to_string(sm), source, "-o", cubin}, log);
+    const int status = run({ptxas, "-v", "-arch=sm_" + architecture, source, "-o", cubin}, log);
     Assembled assembled;
     assembled.log = contents(log);
     assembled.cubin = contents(cubin);
     if (status != 0 || assembled.cubin.empty()) {
-        throw std::runtime_error(std::string("ptxas refuses the kernel for sm_") + std::to_string(sm) + ":\n" + assembled.log);
+        throw std::runtime_error("ptxas refuses the kernel for sm_" + architecture + ":\n" + assembled.log);
     }
     assembled.figures = figures_of(assembled.log);
     return assembled;
 }
 
-std::string compress(const std::string &ptxas, const std::string &cubin, int sm) {
+std::string compress(const std::string &ptxas, const std::string &cubin, const std::string &architecture) {
     std::error_code missing;
     const fs::path program = fs::canonical(ptxas, missing).replace_filename("fatbinary");
     if (missing || !fs::exists(program)) {
@@ -116,11 +116,11 @@ std::string compress(const std::string &ptxas, const std::string &cubin, int sm)
     const TemporaryFolder folder;
     const std::string source = folder.file("kernel.cubin"), compressed = folder.file("kernel.fatbin"), log = folder.file("log");
     std::ofstream(source, std::ios::binary) << cubin;
-    const std::string image = "--image3=kind=elf,sm=" + std::to_string(sm) + ",file=" + source;
+    const std::string image = "--image3=kind=elf,sm=" + architecture + ",file=" + source;
     const int status = run({program.string(), "--64", "--compress-all", "--create=" + compressed, image}, log);
     std::string result = contents(compressed);
     if (status != 0 || result.empty()) {
-        throw std::runtime_error(std::string("fatbinary refuses the machine code for sm_") + std::to_string(sm) + ":\n" + contents(log));
+        throw std::runtime_error("fatbinary refuses the machine code for sm_" + architecture + ":\n" + contents(log));
     }
     return result;
 }

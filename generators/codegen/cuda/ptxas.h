@@ -19,12 +19,12 @@ struct Assembled {
     std::string log;
 };
 
-// Throws std::runtime_error with the assembler's own text if it refuses.
-Assembled assemble(const std::string &ptxas, const std::string &ptx, int sm);
+// Throws std::runtime_error with the assembler's own text if it refuses. architecture: "80", "90a".
+Assembled assemble(const std::string &ptxas, const std::string &ptx, const std::string &architecture);
 
 // Machine code as the program fatbinary compresses it, to less than a third; drivers load that as it is. Where there is no
 // fatbinary beside the assembler: the machine code itself.
-std::string compress(const std::string &ptxas, const std::string &cubin, int sm);
+std::string compress(const std::string &ptxas, const std::string &cubin, const std::string &architecture);
 
 KernelFigures figures_of(const std::string &log);
 
