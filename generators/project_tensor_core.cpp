@@ -114,14 +114,15 @@ void define_sums(ProjectTensorCore &op, Input input) {
 void define_group_sums(ProjectTensorCore &op, Input input) {
     const Var &lane = op.lane, &warp = op.warp, &e = op.e, &b = op.b;
     const WarpgroupSums sums{0, op.tile_columns};
+    const int row_bytes = op.chunks() * kCopyBytes;
     op.steps = RDom(0, op.weights.dim(1).extent() / (elements_of_word(input) * kWordsOfCopy * op.chunks()), "steps");
     op.stage = op.steps.x;
     const Expr later = op.stage + op.stages - 1 - op.unfinished;
     const auto x_at = [&](const Expr &stage) { return op.x_tile(0, 0, warp / kWarpsOfGroup * kRowsOfGroup, stage, op.row_tile, e, b); };
     const auto w_at = [&](const Expr &stage) { return op.w_tile(0, 0, 0, stage, op.column_tile, e); };
-    op.group_sums(lane, warp, op.column_tile, op.row_tile, e, b) = clear_sums(sums);
+    op.group_sums(lane, warp, op.column_tile, op.row_tile, e, b) = begin_sums(sums, std::vector<Expr>(op.tile_columns / 2, 0.f));
     const FuncRef own = op.group_sums(lane, warp, op.column_tile, op.row_tile, e, b);
-    const Expr more = multiply_add_tiles(input, sums, own, word(x_at(op.stage)), word(w_at(op.stage)), op.chunks() * kCopyBytes);
+    const Expr more = multiply_add_tiles(input, sums, own, {word(x_at(op.stage)), row_bytes}, {word(w_at(op.stage)), row_bytes});
     op.group_sums(lane, warp, op.column_tile, op.row_tile, e, b) = with_sight_of({more}, {own}, {x_at(later), w_at(later)})[0];
     std::vector<Expr> fragment;
     for (int i = 0; i < 4; i++) {

@@ -18,7 +18,7 @@ void schedule_out(AttentionTensorCore &a) {
 void schedule_own(AttentionTensorCore &a) {
     const AttentionTile &tile = a.tile;
     if (a.valid.defined()) {
-        a.valid.compute_at(tile.sums, tile.steps.z)
+        a.valid.compute_at(tile.loop(), tile.steps.z)
             .store_in(MemoryType::Register)
             .bound_extent(tile.lane, kLanes)
             .bound_extent(tile.warp, tile.warps)

@@ -11,7 +11,7 @@ void schedule_copies(const AttentionTile &a, Func &tile, int rows) {
     Var task("task"), round("round"), li("li"), wi("wi");
     tile.store_in(MemoryType::GPUShared)
         .bound(a.element, 0, kWordsOfCopy * elements_of_word(a.input))
-        .bound_extent(a.y, rows)
+        .bound(a.y, 0, rows)
         .bound(a.place, 0, a.chunks())
         .vectorize(a.element)
         .fuse(a.place, a.y, task)
@@ -26,10 +26,15 @@ void schedule_scores(AttentionTile &a) {
     store_by_threads(a, a.score, {a.nt, a.mt, a.key_tile});
     a.score.bound_extent(a.nt, a.keys / kTileColumns);
     by_threads(a, a.score, {a.nt, a.mt}, {a.key_tile});
-    a.score.update().unroll(a.score_steps.y);
-    by_threads(a, a.score.update(), {a.score_steps.x, a.nt, a.mt}, {a.score_steps.y, a.key_tile});
+    if (a.warpgroups) {
+        store_by_threads(a, a.score_group, {a.key_tile});
+        by_threads(a, a.score_group, {}, {a.key_tile});
+    } else {
+        a.score.update().unroll(a.score_steps.y);
+        by_threads(a, a.score.update(), {a.score_steps.x, a.nt, a.mt}, {a.score_steps.y, a.key_tile});
+    }
     for (size_t i = 0; i < a.hidings.size(); i++) {
-        by_threads(a, a.score.update(static_cast<int>(i) + 1), {a.nt, a.mt}, {a.hidings[i].x, a.key_tile});
+        by_threads(a, a.score.update(static_cast<int>(i) + (a.warpgroups ? 0 : 1)), {a.nt, a.mt}, {a.hidings[i].x, a.key_tile});
     }
     store_by_threads(a, a.top, {a.mt, a.key_tile});
     by_threads(a, a.top, {a.mt}, {a.key_tile});
@@ -59,18 +64,23 @@ void store_by_threads(const AttentionTile &a, Func f, std::vector<Var> own) {
 void schedule_attention_tile(AttentionTile &a, const Func &out, const std::vector<Func> &more) {
     const RVar key_tiles = a.steps.z;
     std::vector<Func> of_loop = {a.sums, a.inverse};
-    if (!a.queries_shared) {
+    if (!a.in_shared()) {
         of_loop.push_back(a.q_words);
     }
     of_loop.insert(of_loop.end(), more.begin(), more.end());
+    std::vector<Func> of_tile = {a.score, a.top};
+    if (a.warpgroups) {
+        of_loop.push_back(a.running);
+        of_tile.push_back(a.score_group);
+    }
     for (Func f : of_loop) {
         f.compute_at(out, a.query_tile);
     }
-    for (Func f : {a.score, a.top}) {
-        f.compute_at(a.sums, key_tiles);
+    for (Func f : of_tile) {
+        f.compute_at(a.loop(), key_tiles);
     }
     std::vector<Func> fragments(of_loop);
-    fragments.insert(fragments.end(), {a.score, a.top});
+    fragments.insert(fragments.end(), of_tile.begin(), of_tile.end());
     for (Func f : fragments) {
         f.store_in(MemoryType::Register).bound_extent(a.lane, kLanes).bound_extent(a.warp, a.warps);
         for (const Var &v : f.args()) {
@@ -79,7 +89,7 @@ void schedule_attention_tile(AttentionTile &a, const Func &out, const std::vecto
             }
         }
     }
-    if (!a.queries_shared) {
+    if (!a.in_shared()) {
         store_by_threads(a, a.q_words, {a.part, a.product, a.mt});
         a.q_words.bound_extent(a.part, 4).bound_extent(a.product, a.products());
         by_threads(a, a.q_words, {a.part, a.product, a.mt});
@@ -90,16 +100,22 @@ void schedule_attention_tile(AttentionTile &a, const Func &out, const std::vecto
     store_by_threads(a, a.sums, {a.slot, a.mt});
     a.sums.bound_extent(a.slot, a.outputs() + 1);
     by_threads(a, a.sums, {a.slot, a.mt});
-    by_threads(a, a.sums.update(), {a.steps.x, a.steps.y, a.mt}, {}, {key_tiles});
+    if (a.warpgroups) {
+        store_by_threads(a, a.running, {});
+        by_threads(a, a.running, {});
+        by_threads(a, a.running.update(), {a.steps.x, a.steps.y}, {}, {key_tiles});
+    } else {
+        by_threads(a, a.sums.update(), {a.steps.x, a.steps.y, a.mt}, {}, {key_tiles});
+    }
 
     // Stored outside the loop over keys, computed inside: a sliding window, hence a ring buffer.
     for (Func *tile : {&a.k_tile, &a.v_tile}) {
-        tile->store_at(out, a.query_tile).compute_at(a.sums, key_tiles).fold_storage(a.key_tile, a.stages);
-        schedule_copies(a, *tile, a.keys);
+        tile->store_at(out, a.query_tile).compute_at(a.loop(), key_tiles).fold_storage(a.key_tile, a.stages);
+        schedule_copies(a, *tile, a.keys * a.parts());
     }
-    if (a.queries_shared) {
+    if (a.in_shared()) {
         a.q_tile.compute_at(out, a.query_tile);
-        schedule_copies(a, a.q_tile, a.rows_of_block());
+        schedule_copies(a, a.q_tile, a.rows_of_block() * a.parts());
     }
     fragments.insert(fragments.end(), {a.k_tile, a.v_tile, a.q_tile});
     for (const Func &f : fragments) {

@@ -35,6 +35,10 @@ void AttentionTile::read(Type storage, const Values &values) {
     tiles = values("tiles");
     stages = values("stages");
     queries_shared = values.get("queries_shared", 0) != 0;
+    warpgroups = values.get("warpgroups", 0) != 0;
+    if (warpgroups && (input == Input::tf32 || tiles != 1 || warps % kWarpsOfGroup != 0)) {
+        throw std::runtime_error("warpgroups of four warps, of one tile of 16 queries each, multiply bf16 and f16");
+    }
 }
 
 // Where the output's channels are: 16-bit values are transposed as they are loaded, in neighbouring columns; f32 ones are
@@ -50,9 +54,15 @@ Place AttentionTile::place_of_channel(const Expr &row, const Expr &d) const {
     return {lane_row + d % 8 / 2, d / kTileColumns, half * 2 + d % 2};
 }
 
+// What a tile of `rows` rows has at (element, place, y).
+Expr AttentionTile::channel_in_tile(int rows) const {
+    const Expr chunk = place_of_chunk(place, y, chunks()), first = parts() == 1 ? chunk : y / rows * chunks() + chunk;
+    return first * (kWordsOfCopy * elements_of_word(input)) + element;
+}
+
 void AttentionTile::define_queries(const Element &query) {
-    const Expr channel = place_of_chunk(place, y, chunks()) * (kWordsOfCopy * elements_of_word(input)) + element;
-    at_queries(q_tile, {element, place, y}) = bits_of(query(channel, y));
+    const auto row_in = [&](int rows) { return parts() == 1 ? Expr(y) : y % rows; };
+    at_queries(q_tile, {element, place, y}) = bits_of(query(channel_in_tile(rows_of_block()), row_in(rows_of_block())));
     // Part i is word t + 4 (i / 2) of row g + 8 (i % 2).
     const Expr word_of_row = product * kWordsOfProduct + part / 2 * kWordsOfCopy + member_of(lane);
     const Expr bits = word(query(word_of_row * elements_of_word(input), row_of_tile(group_of(lane) + part % 2 * 8)));
@@ -60,12 +70,33 @@ void AttentionTile::define_queries(const Element &query) {
 }
 
 void AttentionTile::define_keys(const Element &key, const Element &value) {
-    const Expr channel = place_of_chunk(place, y, chunks()) * (kWordsOfCopy * elements_of_word(input)) + element;
-    at_keys(k_tile, {element, place, y, key_tile}) = bits_of(key(channel, y));
-    at_keys(v_tile, {element, place, y, key_tile}) = bits_of(value(channel, y));
+    const Expr row = parts() == 1 ? Expr(y) : y % keys;
+    at_keys(k_tile, {element, place, y, key_tile}) = bits_of(key(channel_in_tile(keys), row));
+    at_keys(v_tile, {element, place, y, key_tile}) = bits_of(value(channel_in_tile(keys), row));
+}
+
+WarpgroupTile AttentionTile::tile_at(const Expr &first_element, int rows) const {
+    return {word(first_element), chunks() * kCopyBytes, parts(), rows * chunks() * kCopyBytes};
+}
+
+void AttentionTile::define_group_products() {
+    const WarpgroupSums scores{kScores, keys};
+    const auto key_at = [&](const Expr &tile) { return at_keys(k_tile, {0, 0, 0, tile}); };
+    const Expr query = at_queries(q_tile, {0, 0, warp / kWarpsOfGroup * kRowsOfGroup}), later = key_tile + stages - 1;
+    const Expr product = multiply_add_tiles(input, scores, 0, tile_at(query, rows_of_block()), tile_at(key_at(key_tile), keys), true);
+    at_queries(score_group, {lane, warp, key_tile}) = with_sight_of({product}, {}, {key_at(later), at_keys(v_tile, {0, 0, 0, later})})[0];
+    std::vector<Expr> own;
+    for (int i = 0; i < 4; i++) {
+        own.push_back(sum_at(scores, at_queries(score_group, {lane, warp, key_tile}), nt * 4 + i));
+    }
+    at_queries(score, {lane, warp, nt, mt, key_tile}) = Tuple(own);
 }
 
 void AttentionTile::define_products() {
+    if (warpgroups) {
+        define_group_products();
+        return;
+    }
     score_steps = RDom(0, 2, 0, products() / 2, "score_steps");
     const RVar of_pair = score_steps.x, pair = score_steps.y;
     const std::vector<Expr> here = {lane, warp, nt, mt, key_tile};
@@ -137,9 +168,65 @@ AttentionTile::Operands AttentionTile::operands_of(const Expr &of_keys_tile, con
     return {{pair(2 * of_keys_tile, 0), pair(2 * of_keys_tile, 1), pair(2 * of_keys_tile + 1, 0), pair(2 * of_keys_tile + 1, 1)}, {value(0), value(1)}};
 }
 
+// The products of weights and values, 16 keys a step. The sums shrink at the first; the statistics are replaced at the last.
+void AttentionTile::define_group_sums(const std::vector<Expr> &first, const Expr &log2_scale, const Expr &key_tiles) {
+    const WarpgroupSums outputs_sums{kOutputs, head_dim};
+    std::vector<Expr> begin;
+    const auto at_slot = [&](int component, int of_slot) { return simplify(Internal::substitute({{slot.name(), Expr(of_slot)}, {mt.name(), Expr(0)}}, first[component])); };
+    for (int i = 0; i < head_dim / 2; i++) {
+        begin.push_back(at_slot(i % 4, i / 4));
+    }
+    std::vector<Expr> initial = {begin_sums(outputs_sums, begin)};
+    for (int i = 0; i < 4; i++) {
+        initial.push_back(at_slot(i, outputs()));
+    }
+    at_queries(running, {lane, warp}) = Tuple(initial);
+
+    const int columns = keys / kTileColumns, count = columns / 2;
+    steps = RDom(0, count, 0, 1, 0, key_tiles, "steps");
+    const RVar of_tile = steps.x, tile_of_keys = steps.z;
+    const FuncRef c = at_queries(running, {lane, warp});
+    const auto score_at = [&](const Expr &tile, int i) { return Expr(at_queries(score, {lane, warp, tile, 0, tile_of_keys})[i]); };
+    Expr top_of[2], base[2], shrink[2], sum[2];
+    for (int row_half = 0; row_half < 2; row_half++) {
+        const Expr old = c[3 + row_half];
+        top_of[row_half] = maximum(old, at_queries(top, {lane, warp, 0, tile_of_keys})[row_half]);
+        base[row_half] = top_of[row_half] * log2_scale;
+        shrink[row_half] = exp2_approx(fused_multiply_add(old, log2_scale, -base[row_half]));
+    }
+    const auto weight = [&](const Expr &tile, int i) { return exp2_approx(fused_multiply_add(score_at(tile, i), log2_scale, -base[i / 2])); };
+    for (int row_half = 0; row_half < 2; row_half++) {
+        sum[row_half] = 0.f;
+        for (int tile = 0; tile < columns; tile++) {
+            sum[row_half] += weight(tile, 2 * row_half) + weight(tile, 2 * row_half + 1);
+        }
+    }
+    const auto pair = [&](const Expr &tile, int row_half) { return pack(input, weight(tile, 2 * row_half), weight(tile, 2 * row_half + 1)); };
+    const std::vector<Expr> weights = {pair(2 * of_tile, 0), pair(2 * of_tile, 1), pair(2 * of_tile + 1, 0), pair(2 * of_tile + 1, 1)};
+    const Expr before = select(of_tile == 0, scale_sums(outputs_sums, c[0], shrink[0], shrink[1]), Expr(c[0]));
+    const Expr mixed = multiply_add_rows(input, outputs_sums, before, weights, tile_at(at_keys(v_tile, {0, 0, of_tile * kTileRows, tile_of_keys}), keys));
+    std::vector<Expr> value = {mixed}, own = {c[0]};
+    const Expr kept[4] = {Expr(c[1]) * shrink[0] + sum[0], Expr(c[2]) * shrink[1] + sum[1], top_of[0], top_of[1]};
+    for (int i = 0; i < 4; i++) {
+        value.push_back(select(of_tile == count - 1, kept[i], Expr(c[1 + i])));
+        own.push_back(c[1 + i]);
+    }
+    at_queries(running, {lane, warp}) = with_sight_of(value, own);
+    const FuncRef last = at_queries(running, {lane, warp});
+    std::vector<Expr> fragment;
+    for (int i = 0; i < 4; i++) {
+        fragment.push_back(select(slot < outputs(), sum_at(outputs_sums, last[0], min(slot, outputs() - 1) * 4 + i), Expr(last[1 + i])));
+    }
+    at_queries(sums, {lane, warp, slot, mt}) = Tuple(fragment);
+}
+
 // Slots 0.. are the output's tiles of columns; the last holds the running sums and maxima of the lane's two rows. The slots
 // go in order, so that the last still has the old maxima when the others are scaled.
 void AttentionTile::define_sums(const std::vector<Expr> &first, const Expr &log2_scale, const Expr &key_tiles) {
+    if (warpgroups) {
+        define_group_sums(first, log2_scale, key_tiles);
+        return;
+    }
     const int columns = keys / kTileColumns, count = input == Input::tf32 ? columns : columns / 2;
     at_queries(sums, {lane, warp, slot, mt}) = Tuple(first);
 

@@ -16,13 +16,15 @@ namespace moa::tensor_core {
 // A hidden score is a negative power of two, which times the scale is exact: keys weigh the same where all are hidden, and
 // nothing beside one that is not. The statistics are rows of the sums' Func, since an update defines one Func.
 struct AttentionTile {
+    static constexpr int kChunksOfPart = 8;
     static constexpr float kMasked = -0x1p100f, kBeyond = -0x1p101f;
 
     // Values: head_dim: 32, 64 or 128; keys of a tile: 32, 64 or 128; warps; tiles of 16 queries of a warp; stages: tiles in
     // shared memory; queries_shared = 1 reads queries anew from shared memory for every tile of keys instead of holding them
-    // in registers.
+    // in registers. warpgroups = 1: four warps multiply together (wgmma; bf16 and f16; tiles = 1). The loop over tiles of keys
+    // then has the sums of the outputs in the instructions' registers, and queries are in shared memory.
     int head_dim = 0, keys = 0, warps = 0, tiles = 0, stages = 0;
-    bool queries_shared = false;
+    bool queries_shared = false, warpgroups = false;
     Input input = Input::bf16;
 
     // element of a 16-byte chunk, its place in the row (fragment.h), row of a tile; tile of keys, tile of queries
@@ -37,6 +39,9 @@ struct AttentionTile {
     Halide::Func q_words{"q_words"};  // (part, product, lane, warp, mt, queries): only if they are not
     Halide::Func k_tile{"k_tile"};    // (element, place, y, key_tile, keys)
     Halide::Func v_tile{"v_tile"};    // (element, place, y, key_tile, keys)
+    // Of warpgroups: (lane, warp, key_tile, queries): token of the products of a tile; (lane, warp, queries): token of the outputs'
+    // sums, sums and maxima of a lane's two rows. Both are what `score` and `sums` are read from.
+    Halide::Func score_group{"score_group"}, running{"running"};
     Halide::Func score{"score"};      // (lane, warp, nt, mt, key_tile, queries)
     Halide::Func top{"top"};          // (lane, warp, mt, key_tile, queries): maxima of a lane's two rows
     Halide::Func sums{"sums"};        // (lane, warp, slot, mt, queries): outputs, then sums and maxima
@@ -51,8 +56,16 @@ struct AttentionTile {
     int products() const {  // of a score
         return head_dim / (kWordsOfProduct * elements_of_word(input));
     }
-    int chunks() const {
+    int row_chunks() const {
         return head_dim / (kWordsOfCopy * elements_of_word(input));
+    }
+    // Of a row of a tile in shared memory: warpgroups want rows of 128 bytes at most, and the parts of a wider row behind each
+    // other.
+    int chunks() const {
+        return warpgroups && row_chunks() > kChunksOfPart ? kChunksOfPart : row_chunks();
+    }
+    int parts() const {
+        return row_chunks() / chunks();
     }
     int outputs() const {  // tiles of columns; the slot after them holds the statistics
         return head_dim / kTileColumns;
@@ -85,7 +98,24 @@ struct AttentionTile {
     Halide::Expr channel_of(const Halide::Expr &slot, const Halide::Expr &n) const;
     Halide::Expr output(const Halide::Expr &d, const Halide::Expr &row, const std::vector<Halide::Expr> &queries) const;
 
+    bool in_shared() const {  // queries
+        return queries_shared || warpgroups;
+    }
+    // The Func whose loop goes over the tiles of keys.
+    const Halide::Func &loop() const {
+        return warpgroups ? running : sums;
+    }
+    Halide::Func &loop() {
+        return warpgroups ? running : sums;
+    }
+
 private:
+    static constexpr int kScores = 0, kOutputs = 1;  // sets of sums
+    Halide::Expr channel_in_tile(int rows) const;
+    WarpgroupTile tile_at(const Halide::Expr &first_element, int rows) const;
+    void define_group_products();
+    void define_group_sums(const std::vector<Halide::Expr> &first, const Halide::Expr &log2_scale, const Halide::Expr &key_tiles);
+
     // The operands of the products of weights and values. Sums of scores are in the places that the first operand asks for:
     // two tiles of 16-bit weights in pairs, or one tile of f32 ones, whose second column then is the products' word t + 4.
     struct Operands {

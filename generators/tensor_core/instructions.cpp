@@ -72,15 +72,41 @@ Expr load_matrix_transposed(const Expr &first_word, const Expr &i) {
     return pure(UInt(32), marker::kResultWord, {pure(Int(32), marker::kLoadTransposed, {first_word}), i});
 }
 
-Expr clear_sums(const WarpgroupSums &sums) {
-    return Call::make(Int(32), marker::kClearSums, {sums.set, sums.columns}, Call::Extern);  // a pure one Halide would take out of the kernel
+namespace {
+
+// Not pure: Halide would take a call of constants out of the kernel, and LLVM might change the order.
+Expr warpgroup_call(const char *name, const std::vector<Expr> &arguments) {
+    return Call::make(Int(32), name, arguments, Call::Extern);
 }
 
-Expr multiply_add_tiles(Input input, const WarpgroupSums &sums, const Expr &before, const Expr &a, const Expr &b, int row_bytes) {
+void refuse_f32(Input input) {
     if (input == Input::tf32) {
         throw std::runtime_error("products of a warpgroup would cut f32 and not round it");
     }
-    return pure(Int(32), input == Input::bf16 ? marker::kMultiplyBf16 : marker::kMultiplyF16, {before, a, b, sums.set, sums.columns, row_bytes});
+}
+
+}  // namespace
+
+Expr begin_sums(const WarpgroupSums &sums, const std::vector<Expr> &values) {
+    std::vector<Expr> arguments = {sums.set, sums.columns};
+    arguments.insert(arguments.end(), values.begin(), values.end());
+    return warpgroup_call(marker::kBeginSums, arguments);
+}
+
+Expr scale_sums(const WarpgroupSums &sums, const Expr &before, const Expr &factor, const Expr &factor_8) {
+    return warpgroup_call(marker::kScaleSums, {before, sums.set, sums.columns, factor, factor_8});
+}
+
+Expr multiply_add_tiles(Input input, const WarpgroupSums &sums, const Expr &before, const WarpgroupTile &a, const WarpgroupTile &b, bool fresh) {
+    refuse_f32(input);
+    return warpgroup_call(input == Input::bf16 ? marker::kMultiplyBf16 : marker::kMultiplyF16,
+                          {before, a.first_word, b.first_word, sums.set, sums.columns, a.row_bytes, a.parts, a.part_bytes, b.part_bytes, fresh ? 1 : 0});
+}
+
+Expr multiply_add_rows(Input input, const WarpgroupSums &sums, const Expr &before, const std::vector<Expr> &a, const WarpgroupTile &b) {
+    refuse_f32(input);
+    return warpgroup_call(input == Input::bf16 ? marker::kMixBf16 : marker::kMixF16,
+                          {before, b.first_word, a[0], a[1], a[2], a[3], sums.set, sums.columns, b.row_bytes, b.parts, b.part_bytes});
 }
 
 Expr sum_at(const WarpgroupSums &sums, const Expr &token, const Expr &i) {

@@ -35,18 +35,28 @@ Halide::Expr load_matrix(const Halide::Expr &first_word, const Halide::Expr &i);
 // Of such matrices of 16-bit elements, elements 2t and 2t + 1 of column g.
 Halide::Expr load_matrix_transposed(const Halide::Expr &first_word, const Halide::Expr &i);
 
-// Products of a warpgroup, four warps of GPUs of capability 9.0: sums[64 x columns] += A[64 rows] B[columns rows]^T, computed
-// while the warps go on. Both operands are tiles of rows of `row_bytes` (64 or 128) in shared memory, chunks where
-// place_of_chunk says, from a multiple of eight rows on; their first words name them. The sums are in registers that only the
-// instructions know; Halide passes on a token for them. `set` tells several sums of a kernel apart. Warp w of the group and
-// lane l hold, for each 8 columns j, components 0..3 of the fragment of rows 16w.. and columns 8j.. as sums 4j.. 4j + 3.
+// Products of a warpgroup, four warps of GPUs of capability 9.0: sums[64 x columns] += A[64 rows] B[columns], computed while the
+// warps go on. The sums are in registers that only the instructions know; Halide passes on a token for them, which every step
+// takes and gives. `set` tells several sums of a kernel apart. Warp w of the group and lane l hold, for each 8 columns j, components
+// 0..3 of the fragment of rows 16w.. and columns 8j.. as sums 4j.. 4j + 3.
 struct WarpgroupSums {
     int set = 0, columns = 0;
 };
 constexpr int kWarpsOfGroup = 4, kRowsOfGroup = 64;
-Halide::Expr clear_sums(const WarpgroupSums &sums);
-Halide::Expr multiply_add_tiles(Input input, const WarpgroupSums &sums, const Halide::Expr &before, const Halide::Expr &a, const Halide::Expr &b, int row_bytes);
-Halide::Expr sum_at(const WarpgroupSums &sums, const Halide::Expr &token, const Halide::Expr &i);  // i is constant once loops are unrolled
+Halide::Expr begin_sums(const WarpgroupSums &sums, const std::vector<Halide::Expr> &values);
+Halide::Expr scale_sums(const WarpgroupSums &sums, const Halide::Expr &before, const Halide::Expr &factor, const Halide::Expr &factor_8);  // of rows g, g + 8
+Halide::Expr sum_at(const WarpgroupSums &sums, const Halide::Expr &token, const Halide::Expr &i);                                          // i is constant once loops are unrolled
+
+// A tile in shared memory, from a multiple of eight rows on, which its first word names: rows of row_bytes (64 or 128), chunks
+// where place_of_chunk says; wider rows are in parts, part_bytes from each other.
+struct WarpgroupTile {
+    Halide::Expr first_word;
+    int row_bytes = 0, parts = 1, part_bytes = 0;
+};
+// A: rows of A; B: rows of columns of B. fresh: the sums begin at 0.
+Halide::Expr multiply_add_tiles(Input input, const WarpgroupSums &sums, const Halide::Expr &before, const WarpgroupTile &a, const WarpgroupTile &b, bool fresh = false);
+// A: 16 columns of the warp's 16 rows as the operand of multiply_add; B: 16 rows of `columns` elements.
+Halide::Expr multiply_add_rows(Input input, const WarpgroupSums &sums, const Halide::Expr &before, const std::vector<Halide::Expr> &a, const WarpgroupTile &b);
 
 // An element as its bits: what tiles in shared memory hold. Copies of 16 bytes are vectors of them.
 constexpr int kCopyBytes = 16, kWordsOfCopy = 4;

@@ -71,29 +71,33 @@ TEST(CudaLinker, MatricesAreLoadedWhereTheirWordWas) {
 }
 
 // A product of warpgroups: its tiles' first words, then the call.
-const string kFirstWords = "\tld.shared.b32 \t%r1, [%rd2+1024];\n\tld.shared.b32 \t%r2, [%r9];\n\tbar.sync \t0;\n";
+const string kFirstWords = "\tld.shared.b32 \t%r1, [%rd2+1024];\n\tld.shared.b32 \t%r2, [%r9];\n";
 string product_call(const string &row_bytes = "128") {
-    return call(1, "moa_wgmma_bf16", {"%r3", "%r1", "%r2", "0", "128", row_bytes}, "%r4");
+    return call(1, "moa_wgmma_bf16", {"%r3", "%r1", "%r2", "0", "128", row_bytes, "1", "0", "0", "0"}, "%r4");
 }
-const string kClear = call(0, "moa_wgmma_clear", {"0", "128"}, "%r3"), kWaitForAll = call(2, "moa_wait_for_products", {"0"}, "");
+string begin_call() {
+    std::vector<string> arguments = {"0", "128"};
+    arguments.resize(2 + 64, "0f00000000");
+    return call(0, "moa_wgmma_begin", arguments, "%r3");
+}
+const string kClear = begin_call(), kWaitForAll = call(2, "moa_wait_for_products", {"0"}, "");
 const string kSum = call(3, "moa_wgmma_sum", {"%r4", "0", "63"}, "%r5");
 
-TEST(CudaLinker, ProductsOfWarpgroupsBeginWhereTheirTilesAreNamed) {
+TEST(CudaLinker, ProductsOfWarpgroupsTakeTilesByTheirFirstWords) {
     const string header = ".version 7.0\n.target sm_80\n.address_size 64\n";
     const LinkedPtx linked = link_ptx(header + kernel(kClear + kFirstWords + product_call() + kWaitForAll + kSum));
     EXPECT_EQ(linked.matrix_products, 4) << "32 bytes of a row each";
     EXPECT_EQ(linked.capability, 90);
     EXPECT_TRUE(contains(linked.text, ".version 8.0\n.target sm_90a\n"));
-    EXPECT_TRUE(contains(linked.text, "mov.f32 %sum0_63, 0f00000000;"));
+    EXPECT_TRUE(contains(linked.text, "mov.b32 %sum0_63, 0f00000000;"));
     EXPECT_FALSE(contains(linked.text, "ld.shared")) << "the words are names";
-    EXPECT_TRUE(contains(linked.text, "add.u32 %tile0_a_at, %tile0_a_at, 1024;"));
-    EXPECT_TRUE(contains(linked.text, "or.b64 %tile0_b, %tile0_b, 0x4000004000010000;")) << "rows of 128 bytes, eight of them in 1024";
+    EXPECT_TRUE(contains(linked.text, "add.u32 %tile1_a_at, %tile1_a_at, 1024;"));
+    EXPECT_TRUE(contains(linked.text, "or.b64 %tile1_b, %tile1_b, 0x4000004000010000;")) << "rows of 128 bytes, eight of them in 1024";
     const size_t fence = linked.text.find("wgmma.fence"), product = linked.text.find("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%sum0_0, "), commit = linked.text.find("wgmma.commit_group");
     ASSERT_NE(product, string::npos);
     EXPECT_LT(fence, product);
     EXPECT_LT(product, commit);
-    EXPECT_LT(commit, linked.text.find("bar.sync"));
-    EXPECT_LT(linked.text.find("wgmma.wait_group.sync.aligned 0;"), linked.text.find("mov.f32 %r5, %sum0_63;"));
+    EXPECT_LT(linked.text.find("wgmma.wait_group.sync.aligned 0;"), linked.text.find("mov.b32 %r5, %sum0_63;"));
 }
 
 TEST(CudaLinker, RowsOf64BytesExchangeOtherChunks) {
@@ -104,8 +108,20 @@ TEST(CudaLinker, RowsOf64BytesExchangeOtherChunks) {
 }
 
 TEST(CudaLinker, SumsAreNotReadBeforeTheyAreThere) {
-    EXPECT_THROW(link_ptx(kernel(kClear + kFirstWords + product_call() + kSum + kWaitForAll)), std::runtime_error);
+    const string read_at_once = link_ptx(kernel(kClear + kFirstWords + product_call() + kSum)).text;
+    EXPECT_LT(read_at_once.find("wgmma.wait_group.sync.aligned 0;"), read_at_once.find("mov.b32 %r5, %sum0_63;")) << "the linker waits";
+    EXPECT_THROW(link_ptx(kernel(kClear + kFirstWords + product_call() + "$L__BB0_1:\n" + kSum)), std::runtime_error) << "in another block it cannot know for what";
     EXPECT_THROW(link_ptx(kernel(kClear + "\tmov.b32 \t%r1, %r7;\n\tmov.b32 \t%r2, %r8;\n" + product_call())), std::runtime_error) << "no tile is named";
+}
+
+TEST(CudaLinker, SumsAreScaledOnceTheirProductsAreThere) {
+    const string mix = call(4, "moa_wgmma_mix_f16", {"%r4", "%r2", "%r11", "%r12", "%r13", "%r14", "1", "64", "128", "1", "0"}, "%r15");
+    const string scale = call(5, "moa_wgmma_scale", {"%r15", "1", "64", "%r16", "%r17"}, "%r18");
+    const LinkedPtx linked = link_ptx(kernel(kClear + kFirstWords + mix + product_call() + scale));
+    EXPECT_TRUE(contains(linked.text, "m64n64k16.f32.f16.f16 {%sum1_0, "));
+    EXPECT_TRUE(contains(linked.text, "{%r11, %r12, %r13, %r14}, %tile")) << "the first operand is in registers";
+    EXPECT_TRUE(contains(linked.text, "wgmma.wait_group.sync.aligned 1;\n\tmul.f32 %sum1_0, %sum1_0, %r16;")) << "the younger product goes on";
+    EXPECT_TRUE(contains(linked.text, "mul.f32 %sum1_2, %sum1_2, %r17;"));
 }
 
 TEST(CudaLinker, RefusesWhatItDoesNotKnow) {

@@ -155,7 +155,7 @@ Stmt ring_of_products(int slots, int ahead, int first = 0) {
     const Stmt copy = loop(".thread_id_x", 512, ForType::GPUThread,
                            Store::make("tile", Load::make(UInt(32, 4), "x", Ramp::make(variable(".thread_id_x") * 4, 1, 4), {}, {}, const_true(4), {}), Ramp::make(tile(k + ahead) + variable(".thread_id_x") * 4, 1, 4), {}, const_true(4), {}));
     const Expr word = Load::make(UInt(32), "tile", tile(k) + first, {}, {}, const_true(), {});
-    const Expr product = Call::make(Int(32), marker::kMultiplyBf16, {0, word, word, 0, 64, 128}, Call::PureExtern);
+    const Expr product = Call::make(Int(32), marker::kMultiplyBf16, {0, word, word, 0, 64, 128, 1, 0, 0, 0}, Call::Extern);
     const Stmt use = loop(".thread_id_x", 512, ForType::GPUThread, Store::make("out", product, 0, {}, const_true(), {}));
     return block("tile", UInt(32), MemoryType::GPUShared, slots * 2048, loop("k", variable("n"), ForType::Serial, Block::make({copy, barrier(), use, barrier()})));
 }

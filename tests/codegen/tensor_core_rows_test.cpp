@@ -112,6 +112,17 @@ TEST(TensorCoreRows, Attention) {
     expect_lean(compiled.report, 1);
 }
 
+TEST(TensorCoreRows, AttentionByWarpgroups) {
+    for (const int head_dim : {64, 128}) {
+        const Compiled compiled = compile("attention", "bf16", {{"head_dim", head_dim}, {"keys", 64}, {"warps", 4}, {"tiles", 1}, {"stages", 2}, {"warpgroups", 1}});
+        const std::string &ptx = compiled.report.ptx.text;
+        EXPECT_EQ(compiled.report.ptx.matrix_products, head_dim / 16 + 4) << "scores, and 16 keys' values at once";
+        EXPECT_EQ(count(ptx, "wgmma.fence"), 1U + 4U);
+        EXPECT_EQ(ptx.find("ldmatrix"), std::string::npos);
+        expect_lean(compiled.report, 0);
+    }
+}
+
 TEST(TensorCoreRows, LocalAttention) {
     const Compiled compiled = compile("local_attention", "bf16", {{"window", 128}, {"head_dim", 64}, {"keys", 64}, {"warps", 4}, {"tiles", 2}, {"stages", 3}});
     EXPECT_EQ(compiled.report.ptx.matrix_products, 2 * 8 * 4 + 2 * 8 * 4);

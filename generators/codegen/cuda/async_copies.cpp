@@ -17,6 +17,7 @@ using namespace Halide::Internal;
 namespace {
 
 constexpr int kCopyBytes = 16;
+constexpr int kRowsOfGroup = 64, kRowsOfMix = 16;  // of the products of a warpgroup
 
 // What threads touch in one iteration, in units of a copy.
 using Footprint = std::unordered_set<int64_t>;
@@ -111,31 +112,42 @@ private:
         copies.push_back(access(to, op->index, type));
         commit_at = -1;
     }
-    // A tile of `rows` rows, of which the load is the first word.
-    void add_tile(const Expr &word, int rows, const Expr &row_bytes) {
+    // A tile of a product: `rows` rows in parts, of which the load is the first word.
+    void add_tile(const Expr &word, int rows, int row_bytes, int parts, int part_bytes) {
         const Load *load = word.as<Load>();
-        const auto bytes = as_const_int(row_bytes);
-        if (load == nullptr || buffer(load->name) < 0 || !bytes) {
+        if (load == nullptr || buffer(load->name) < 0) {
             complain("a tile of a product is not named by its first word in shared memory");
             return;
         }
-        const int element = load->type.bytes();
+        const int element = load->type.bytes(), of_eight_rows = 8 * row_bytes / element;
         Access tile = access(buffer(load->name), load->index, load->type);
-        tile.lanes = rows * static_cast<int>(*bytes) / element;
-        const int of_eight_rows = 8 * static_cast<int>(*bytes) / element;
         const ModulusRemainder known = modulus_remainder(tile.index);
         if (known.modulus % of_eight_rows != 0 || known.remainder % of_eight_rows != 0) {
             complain("a tile of a product may begin at no multiple of eight rows");
         }
-        tiles.push_back(tile);
+        tile.lanes = rows * row_bytes / element;
+        for (int part = 0; part < parts; part++) {
+            tiles.push_back(tile);
+            tile.index += part_bytes / element;
+        }
+    }
+    void add_product(const Call *op) {
+        const auto number = [&](size_t i) {
+            const auto constant = as_const_int(op->args[i]);
+            return constant ? static_cast<int>(*constant) : 0;
+        };
+        products++;
+        if (op->name == marker::kMixBf16 || op->name == marker::kMixF16) {
+            add_tile(op->args[1], kRowsOfMix, number(8), number(9), number(10));
+        } else {
+            add_tile(op->args[1], kRowsOfGroup, number(5), number(6), number(7));
+            add_tile(op->args[2], number(4), number(5), number(6), number(8));
+        }
     }
     void visit(const Call *op) override {
         IRVisitor::visit(op);
-        if (op->name == marker::kMultiplyBf16 || op->name == marker::kMultiplyF16) {
-            const auto columns = as_const_int(op->args[4]);
-            products++;
-            add_tile(op->args[1], 64, op->args[5]);
-            add_tile(op->args[2], columns ? static_cast<int>(*columns) : 0, op->args[5]);
+        if (op->name == marker::kMultiplyBf16 || op->name == marker::kMultiplyF16 || op->name == marker::kMixBf16 || op->name == marker::kMixF16) {
+            add_product(op);
         }
         if (!op->is_intrinsic(Call::gpu_thread_barrier)) {
             return;

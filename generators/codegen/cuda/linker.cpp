@@ -74,14 +74,6 @@ struct Call {
     }
 };
 
-bool is_of_warpgroup(const std::string &name) {
-    return name.rfind("moa_wgmma", 0) == 0;
-}
-
-bool is_warpgroup_product(const std::string &name) {
-    return name == marker::kMultiplyBf16 || name == marker::kMultiplyF16;
-}
-
 bool contains(const std::string &line, const char *text) {
     return line.find(text) != std::string::npos;
 }
@@ -104,6 +96,7 @@ public:
             raise_target();
         }
         LinkedPtx linked = counts_;
+        linked.matrix_products += warpgroups_.instructions();
         std::ostringstream text;
         for (const std::string &line : out_) {
             text << line << "\n";
@@ -118,28 +111,13 @@ private:
         std::string results;  // empty until the load has been met
     };
 
-    // A product of tiles, which begins where the second of the two words that name them is loaded.
-    struct TileProduct {
-        WarpgroupProduct product;
-        size_t call = 0;  // its first line
-        std::string name[2];
-        int found = 0;
-        bool begun = false;
-    };
-    struct TileUse {
-        size_t product;
-        int operand;
-    };
-
     std::vector<std::string> lines_, out_;
-    std::vector<TileProduct> products_;
-    std::map<std::string, std::vector<TileUse>> tiles_;  // by the register of a tile's first word
-    bool products_pending_ = false;                      // whether some were begun, in the order of the text, and not waited for
-    std::map<size_t, Call> calls_;                       // by first line
-    std::map<std::string, std::string> results_;         // token -> the name that the instruction's results begin with
-    std::map<std::string, Anchor> anchors_;              // by the register of the word that stands for an instruction's data
-    std::vector<size_t> bodies_;                         // lines of out_ after which a kernel's registers are declared
-    std::map<size_t, std::string> registers_;            // body -> declarations
+    Warpgroups warpgroups_;
+    std::map<size_t, Call> calls_;                // by first line
+    std::map<std::string, std::string> results_;  // token -> the name that the instruction's results begin with
+    std::map<std::string, Anchor> anchors_;       // by the register of the word that stands for an instruction's data
+    std::vector<size_t> bodies_;                  // lines of out_ after which a kernel's registers are declared
+    std::map<size_t, std::string> registers_;     // body -> declarations
     LinkedPtx counts_;
 
     void find_calls() {
@@ -187,11 +165,11 @@ private:
         for (size_t i = 0; i < lines_.size(); i++) {
             kernel += contains(lines_[i], ".entry") ? 1 : 0;
             const auto it = calls_.find(i);
-            if (it != calls_.end() && is_warpgroup_product(it->second.name)) {
-                add_product(it->second, kernel);
+            if (it != calls_.end() && Warpgroups::takes(it->second.name)) {
+                warpgroups_.find(i, kernel, of_warpgroup(it->second));
                 continue;
             }
-            if (it == calls_.end() || is_of_warpgroup(it->second.name) || !instruction_named(it->second.name).loads) {
+            if (it == calls_.end() || !instruction_named(it->second.name).loads) {
                 continue;
             }
             const Call &call = it->second;
@@ -202,56 +180,18 @@ private:
         }
     }
 
-    void add_product(const Call &call, size_t kernel) {
-        TileProduct product;
-        product.call = call.first;
-        product.product = {call.name == marker::kMultiplyBf16 ? "bf16" : "f16", std::stoi(call.argument(3)), std::stoi(call.argument(4)), std::stoi(call.argument(5))};
-        for (int operand = 0; operand < 2; operand++) {
-            product.name[operand] = std::string("%tile") + std::to_string(products_.size()) + (operand == 0 ? "_a" : "_b");
-            tiles_[key(kernel, call.argument(1 + operand))].push_back({products_.size(), operand});
+    static Warpgroups::Call of_warpgroup(const Call &call) {
+        Warpgroups::Call same{call.name, {}, call.result};
+        for (const auto &argument : call.arguments) {
+            same.arguments.push_back(argument.second);
         }
-        products_.push_back(product);
+        return same;
     }
 
-    // The load goes; what it was for comes in its place.
-    void begin_products(const std::vector<TileUse> &uses, const std::string &address) {
-        for (const TileUse &use : uses) {
-            TileProduct &product = products_[use.product];
-            out_.push_back(describe_tile(product.name[use.operand], address, product.product.row_bytes));
-            product.found++;
-        }
-        for (const TileUse &use : uses) {
-            TileProduct &product = products_[use.product];
-            if (product.found == 2 && !product.begun) {
-                product.begun = true;
-                out_.push_back(multiply_tiles(product.product, product.name[0], product.name[1]));
-                counts_.matrix_products += product.product.instructions();
-                products_pending_ = true;
-            }
-        }
-    }
-
-    // Sums are registers of the kernel, declared where they are cleared. Their tokens order the calls for LLVM and are nothing.
-    std::string warpgroup_text(const Call &call) {
+    void put_warpgroup(const Call &call, size_t kernel) {
         counts_.capability = kWarpgroupCapability;
-        const std::string token = "\tmov.b32 " + call.result + ", 0;";
-        if (call.name == marker::kClearSums) {
-            const int set = std::stoi(call.argument(0)), columns = std::stoi(call.argument(1));
-            registers_[bodies_.back()] += declare_sums(set, columns);
-            return clear_sums(set, columns) + token;
-        }
-        if (call.name == marker::kSum) {
-            if (products_pending_) {
-                throw std::runtime_error("PTX: a sum is read before its products have been waited for");
-            }
-            return "\tmov.f32 " + call.result + ", " + sum_name(std::stoi(call.argument(1)), std::stoi(call.argument(2))) + ";";
-        }
-        for (const TileProduct &product : products_) {
-            if (product.call == call.first && !product.begun) {
-                throw std::runtime_error("PTX: a tile of a product is not loaded by itself");
-            }
-        }
-        return token;
+        out_.push_back(warpgroups_.call(call.first, kernel, of_warpgroup(call)));
+        registers_[bodies_.back()] += warpgroups_.take_declarations();
     }
 
     std::string declare(const std::string &kind, int number, int count) {
@@ -307,10 +247,13 @@ private:
             }
             const auto call = calls_.find(i);
             if (call == calls_.end()) {
-                if (!tiles_.empty() && std::regex_match(line, match, load)) {
-                    const auto tile = tiles_.find(key(kernel, match[2]));
-                    if (tile != tiles_.end()) {
-                        begin_products(tile->second, match[3]);
+                if (!line.empty() && line[0] == '$') {
+                    warpgroups_.next_block();
+                }
+                if (contains(line, "ld.shared") && std::regex_match(line, match, load)) {
+                    const std::string tiles = warpgroups_.load(kernel, match[2], match[3]);
+                    if (!tiles.empty()) {
+                        out_.push_back(tiles);
                         continue;
                     }
                 }
@@ -327,8 +270,8 @@ private:
                 }
                 continue;
             }
-            if (is_of_warpgroup(call->second.name)) {
-                out_.push_back(warpgroup_text(call->second));
+            if (Warpgroups::takes(call->second.name)) {
+                put_warpgroup(call->second, kernel);
             } else if (instruction_named(call->second.name).loads) {
                 const std::string &results = anchors_.at(key(kernel, call->second.argument(0))).results;
                 if (results.empty()) {
@@ -336,7 +279,9 @@ private:
                 }
                 results_[key(kernel, call->second.result)] = results;
             } else {
-                products_pending_ = products_pending_ && !(call->second.name == marker::kWaitForProducts && call->second.argument(0) == "0");
+                if (call->second.name == marker::kWaitForProducts) {
+                    warpgroups_.wait_for(std::stoi(call->second.argument(0)));
+                }
                 out_.push_back(std::string("\t") + instruction_of(call->second, kernel));
             }
             i = call->second.last;

@@ -14,11 +14,16 @@ inline constexpr char kResultFloat[] = "moa_result_f32";  // (token, i): a resul
 inline constexpr char kResultWord[] = "moa_result_u32";
 inline constexpr char kCommitCopies[] = "moa_commit_copies";     // (): ends a group of asynchronous copies
 inline constexpr char kWaitForCopies[] = "moa_wait_for_copies";  // (n): until at most n groups are on their way
-// Of a warpgroup (tensor_core/instructions.h): (set, columns); (sums, word of a, word of b, set, columns, bytes of a row); (sums, set, i).
-inline constexpr char kClearSums[] = "moa_wgmma_clear";
+// Of a warpgroup (tensor_core/instructions.h). Products: (sums, first word of a, of b, set, columns, bytes of a row, parts, bytes
+// of a part of a, of b, whether sums begin at 0); with a in registers: (sums, first word of b, 4 words of a, set, columns, bytes
+// of a row, parts, bytes of a part).
+inline constexpr char kBeginSums[] = "moa_wgmma_begin";  // (set, columns, a value a sum)
 inline constexpr char kMultiplyBf16[] = "moa_wgmma_bf16";
 inline constexpr char kMultiplyF16[] = "moa_wgmma_f16";
-inline constexpr char kSum[] = "moa_wgmma_sum";
+inline constexpr char kMixBf16[] = "moa_wgmma_mix_bf16";
+inline constexpr char kMixF16[] = "moa_wgmma_mix_f16";
+inline constexpr char kScaleSums[] = "moa_wgmma_scale";              // (sums, set, columns, factor of row g, of row g + 8)
+inline constexpr char kSum[] = "moa_wgmma_sum";                      // (sums, set, i)
 inline constexpr char kWaitForProducts[] = "moa_wait_for_products";  // (n): until at most n groups of products are being computed
 inline constexpr char kShowToProducts[] = "moa_show_to_products";    // (): what the thread wrote to shared memory
 // Of their argument, a word of memory, the address is what counts.
