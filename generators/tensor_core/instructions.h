@@ -5,7 +5,7 @@
 #include <vector>
 
 // Instructions of a warp as expressions. Halide and LLVM see pure functions of their arguments; the linker
-// (generators/codegen/cuda/linker.h) puts the instructions in their place. The family is that of GPUs from compute capability
+// (generators/codegen/cuda/linker.h) puts the instructions in their place. But for products of warpgroups, the family is that of GPUs from compute capability
 // 8.0 on.
 namespace moa::tensor_core {
 
