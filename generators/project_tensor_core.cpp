@@ -124,11 +124,7 @@ void define_group_sums(ProjectTensorCore &op, Input input) {
     const FuncRef own = op.group_sums(lane, warp, op.column_tile, op.row_tile, e, b);
     const Expr more = multiply_add_tiles(input, sums, own, {word(x_at(op.stage)), row_bytes}, {word(w_at(op.stage)), row_bytes});
     op.group_sums(lane, warp, op.column_tile, op.row_tile, e, b) = with_sight_of({more}, {own}, {x_at(later), w_at(later)})[0];
-    std::vector<Expr> fragment;
-    for (int i = 0; i < 4; i++) {
-        fragment.push_back(sum_at(sums, own, op.nt * 4 + i));
-    }
-    op.sums(lane, warp, op.nt, op.mt, op.column_tile, op.row_tile, e, b) = Tuple(fragment);
+    op.sums(lane, warp, op.nt, op.mt, op.column_tile, op.row_tile, e, b) = Tuple(fragment_at(sums, own, op.nt));
 }
 
 void define_terms(ProjectTensorCore &op) {

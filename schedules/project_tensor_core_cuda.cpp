@@ -41,7 +41,7 @@ void schedule_out(ProjectTensorCore &op) {
     out.fuse(t, g, lane).fuse(op.e, op.b, eb);
     inner.insert(inner.end(), {half, group});
     if (op.warpgroups) {
-        inner.push_back(wn);
+        inner.emplace_back(wn);
         out.unroll(wn);
         warp = wm;
     } else {
@@ -54,8 +54,20 @@ void schedule_out(ProjectTensorCore &op) {
     }
 }
 
-void schedule_group_sums(ProjectTensorCore &op) {
+// Sums of a warp's own products, or tokens of a warpgroup's, from which the sums are read.
+void schedule_products(ProjectTensorCore &op) {
     const Var &lane = op.lane, &warp = op.warp;
+    if (!op.warpgroups) {
+        const RVar product = op.steps.x, pair = op.steps.y;
+        op.sums.update()
+            .reorder(op.nt, op.mt, product, pair, op.column_tile, op.row_tile, op.e, op.b, lane, warp, op.stage)
+            .unroll(op.nt)
+            .unroll(op.mt)
+            .unroll(product)
+            .unroll(pair)
+            .gpu_threads(lane, warp);
+        return;
+    }
     op.group_sums.compute_at(op.out, op.column_tile)
         .store_in(MemoryType::Register)
         .reorder_storage(lane, warp, op.column_tile, op.row_tile, op.e, op.b)
@@ -86,11 +98,7 @@ void schedule_project_tensor_core_cuda(ProjectTensorCore &op, const Target &, co
     schedule_out(op);
     const Var per_block = op.column_tile;
     const int warps = op.warps();
-    const RVar product = op.steps.x, pair = op.warpgroups ? op.stage : op.steps.y, k = op.stage;
     const Var &lane = op.lane, &warp = op.warp, &nt = op.nt, &mt = op.mt;
-    if (op.warpgroups) {
-        schedule_group_sums(op);
-    }
     op.sums.compute_at(op.out, per_block)
         .store_in(MemoryType::Register)
         .reorder_storage(lane, warp, nt, mt, op.column_tile, op.row_tile, op.e, op.b)
@@ -102,15 +110,7 @@ void schedule_project_tensor_core_cuda(ProjectTensorCore &op, const Target &, co
         .unroll(nt)
         .unroll(mt)
         .gpu_threads(lane, warp);
-    if (!op.warpgroups) {
-        op.sums.update()
-            .reorder(nt, mt, product, pair, op.column_tile, op.row_tile, op.e, op.b, lane, warp, k)
-            .unroll(nt)
-            .unroll(mt)
-            .unroll(product)
-            .unroll(pair)
-            .gpu_threads(lane, warp);
-    }
+    schedule_products(op);
 
     const int elements = kCopyBytes / op.x.type().bytes();
     // What is the same for a whole block of threads.
@@ -128,7 +128,7 @@ void schedule_project_tensor_core_cuda(ProjectTensorCore &op, const Target &, co
     for (Func *tile : {&op.x_tile, &op.w_tile}) {
         const int rows = tile == &op.x_tile ? op.tile_rows : op.tile_columns;
         tile->store_at(op.out, per_block)
-            .compute_at(op.warpgroups ? op.group_sums : op.sums, k)
+            .compute_at(op.warpgroups ? op.group_sums : op.sums, op.stage)
             .store_in(MemoryType::GPUShared)
             .fold_storage(op.k, op.stages)
             .bound(op.v, 0, elements)

@@ -85,11 +85,7 @@ void AttentionTile::define_group_products() {
     const Expr query = at_queries(q_tile, {0, 0, warp / kWarpsOfGroup * kRowsOfGroup}), later = key_tile + stages - 1;
     const Expr product = multiply_add_tiles(input, scores, 0, tile_at(query, rows_of_block()), tile_at(key_at(key_tile), keys), true);
     at_queries(score_group, {lane, warp, key_tile}) = with_sight_of({product}, {}, {key_at(later), at_keys(v_tile, {0, 0, 0, later})})[0];
-    std::vector<Expr> own;
-    for (int i = 0; i < 4; i++) {
-        own.push_back(sum_at(scores, at_queries(score_group, {lane, warp, key_tile}), nt * 4 + i));
-    }
-    at_queries(score, {lane, warp, nt, mt, key_tile}) = Tuple(own);
+    at_queries(score, {lane, warp, nt, mt, key_tile}) = Tuple(fragment_at(scores, at_queries(score_group, {lane, warp, key_tile}), nt));
 }
 
 void AttentionTile::define_products() {
@@ -160,18 +156,45 @@ AttentionTile::Operands AttentionTile::operands_of(const Expr &of_keys_tile, con
         };
         return {{bits(0), bits(2), bits(1), bits(3)}, {value(0), value(1)}};
     }
-    const auto pair = [&](const Expr &tile, int row_half) { return pack(input, weight(tile, 2 * row_half), weight(tile, 2 * row_half + 1)); };
     // Two tiles of columns at once: a matrix for each half of the 16 keys and each of the two.
     const Expr row = of_keys_tile * 16 + lane % 16;
     const Expr first = at_keys(v_tile, {0, place_of_chunk(column / 2 * 2 + lane / 16, row, chunks()), row, tile_of_keys});
     const auto value = [&](int second) { return load_matrix_transposed(word(first), column % 2 * 2 + second); };
-    return {{pair(2 * of_keys_tile, 0), pair(2 * of_keys_tile, 1), pair(2 * of_keys_tile + 1, 0), pair(2 * of_keys_tile + 1, 1)}, {value(0), value(1)}};
+    return {weights_of(of_keys_tile, weight), {value(0), value(1)}};
+}
+
+std::vector<Expr> AttentionTile::weights_of(const Expr &of_keys_tile, const Weight &weight) const {
+    const auto pair = [&](const Expr &tile, int row_half) { return pack(input, weight(tile, 2 * row_half), weight(tile, 2 * row_half + 1)); };
+    return {pair(2 * of_keys_tile, 0), pair(2 * of_keys_tile, 1), pair(2 * of_keys_tile + 1, 0), pair(2 * of_keys_tile + 1, 1)};
+}
+
+AttentionTile::Softmax AttentionTile::softmax_of(const std::vector<Expr> &old, const Expr &of_mt, const Expr &tile_of_keys, const Expr &log2_scale) const {
+    const FuncRef most = at_queries(top, {lane, warp, of_mt, tile_of_keys});
+    Softmax softmax;
+    std::vector<Expr> base;
+    for (int row_half = 0; row_half < 2; row_half++) {
+        softmax.top.push_back(maximum(old[row_half], most[row_half]));
+        base.push_back(softmax.top[row_half] * log2_scale);
+        softmax.shrink.push_back(exp2_approx(fused_multiply_add(old[row_half], log2_scale, -base[row_half])));
+    }
+    softmax.weight = [=, this](const Expr &tile, int i) {
+        return exp2_approx(fused_multiply_add(at_queries(score, {lane, warp, tile, of_mt, tile_of_keys})[i], log2_scale, -base[i / 2]));
+    };
+    for (int row_half = 0; row_half < 2; row_half++) {
+        Expr sum = 0.f;
+        for (int tile = 0; tile < keys / kTileColumns; tile++) {
+            sum += softmax.weight(tile, 2 * row_half) + softmax.weight(tile, 2 * row_half + 1);
+        }
+        softmax.sum.push_back(sum);
+    }
+    return softmax;
 }
 
 // The products of weights and values, 16 keys a step. The sums shrink at the first; the statistics are replaced at the last.
 void AttentionTile::define_group_sums(const std::vector<Expr> &first, const Expr &log2_scale, const Expr &key_tiles) {
     const WarpgroupSums outputs_sums{kOutputs, head_dim};
     std::vector<Expr> begin;
+    begin.reserve(head_dim / 2);
     const auto at_slot = [&](int component, int of_slot) { return simplify(Internal::substitute({{slot.name(), Expr(of_slot)}, {mt.name(), Expr(0)}}, first[component])); };
     for (int i = 0; i < head_dim / 2; i++) {
         begin.push_back(at_slot(i % 4, i / 4));
@@ -182,40 +205,24 @@ void AttentionTile::define_group_sums(const std::vector<Expr> &first, const Expr
     }
     at_queries(running, {lane, warp}) = Tuple(initial);
 
-    const int columns = keys / kTileColumns, count = columns / 2;
+    const int count = keys / kTileRows;
     steps = RDom(0, count, 0, 1, 0, key_tiles, "steps");
     const RVar of_tile = steps.x, tile_of_keys = steps.z;
     const FuncRef c = at_queries(running, {lane, warp});
-    const auto score_at = [&](const Expr &tile, int i) { return Expr(at_queries(score, {lane, warp, tile, 0, tile_of_keys})[i]); };
-    Expr top_of[2], base[2], shrink[2], sum[2];
-    for (int row_half = 0; row_half < 2; row_half++) {
-        const Expr old = c[3 + row_half];
-        top_of[row_half] = maximum(old, at_queries(top, {lane, warp, 0, tile_of_keys})[row_half]);
-        base[row_half] = top_of[row_half] * log2_scale;
-        shrink[row_half] = exp2_approx(fused_multiply_add(old, log2_scale, -base[row_half]));
-    }
-    const auto weight = [&](const Expr &tile, int i) { return exp2_approx(fused_multiply_add(score_at(tile, i), log2_scale, -base[i / 2])); };
-    for (int row_half = 0; row_half < 2; row_half++) {
-        sum[row_half] = 0.f;
-        for (int tile = 0; tile < columns; tile++) {
-            sum[row_half] += weight(tile, 2 * row_half) + weight(tile, 2 * row_half + 1);
-        }
-    }
-    const auto pair = [&](const Expr &tile, int row_half) { return pack(input, weight(tile, 2 * row_half), weight(tile, 2 * row_half + 1)); };
-    const std::vector<Expr> weights = {pair(2 * of_tile, 0), pair(2 * of_tile, 1), pair(2 * of_tile + 1, 0), pair(2 * of_tile + 1, 1)};
-    const Expr before = select(of_tile == 0, scale_sums(outputs_sums, c[0], shrink[0], shrink[1]), Expr(c[0]));
-    const Expr mixed = multiply_add_rows(input, outputs_sums, before, weights, tile_at(at_keys(v_tile, {0, 0, of_tile * kTileRows, tile_of_keys}), keys));
+    const Softmax softmax = softmax_of({c[3], c[4]}, 0, tile_of_keys, log2_scale);
+    const Expr before = select(of_tile == 0, scale_sums(outputs_sums, c[0], softmax.shrink[0], softmax.shrink[1]), Expr(c[0]));
+    const Expr mixed = multiply_add_rows(input, outputs_sums, before, weights_of(of_tile, softmax.weight), tile_at(at_keys(v_tile, {0, 0, of_tile * kTileRows, tile_of_keys}), keys));
     std::vector<Expr> value = {mixed}, own = {c[0]};
-    const Expr kept[4] = {Expr(c[1]) * shrink[0] + sum[0], Expr(c[2]) * shrink[1] + sum[1], top_of[0], top_of[1]};
+    const std::vector<Expr> kept = softmax.kept({c[1], c[2]});
     for (int i = 0; i < 4; i++) {
         value.push_back(select(of_tile == count - 1, kept[i], Expr(c[1 + i])));
         own.push_back(c[1 + i]);
     }
     at_queries(running, {lane, warp}) = with_sight_of(value, own);
     const FuncRef last = at_queries(running, {lane, warp});
-    std::vector<Expr> fragment;
+    std::vector<Expr> fragment = fragment_at(outputs_sums, last[0], min(slot, outputs() - 1));
     for (int i = 0; i < 4; i++) {
-        fragment.push_back(select(slot < outputs(), sum_at(outputs_sums, last[0], min(slot, outputs() - 1) * 4 + i), Expr(last[1 + i])));
+        fragment[i] = select(slot < outputs(), fragment[i], Expr(last[1 + i]));
     }
     at_queries(sums, {lane, warp, slot, mt}) = Tuple(fragment);
 }
@@ -233,30 +240,14 @@ void AttentionTile::define_sums(const std::vector<Expr> &first, const Expr &log2
     steps = RDom(0, count, 0, outputs() + 1, 0, key_tiles, "steps");
     const RVar of_tile = steps.x, column = steps.y, tile_of_keys = steps.z;
     const FuncRef c = at_queries(sums, {lane, warp, column, mt}), statistics = at_queries(sums, {lane, warp, outputs(), mt});
-    const FuncRef most = at_queries(top, {lane, warp, mt, tile_of_keys});
-    Expr top_of[2], base[2], shrink[2], sum[2];
-    for (int row_half = 0; row_half < 2; row_half++) {
-        const Expr old = statistics[2 + row_half];
-        top_of[row_half] = maximum(old, most[row_half]);
-        base[row_half] = top_of[row_half] * log2_scale;
-        shrink[row_half] = exp2_approx(fused_multiply_add(old, log2_scale, -base[row_half]));
-    }
-    const auto weight = [&](const Expr &tile, int i) {
-        return exp2_approx(fused_multiply_add(at_queries(score, {lane, warp, tile, mt, tile_of_keys})[i], log2_scale, -base[i / 2]));
-    };
-    for (int row_half = 0; row_half < 2; row_half++) {
-        sum[row_half] = 0.f;
-        for (int tile = 0; tile < columns; tile++) {
-            sum[row_half] += weight(tile, 2 * row_half) + weight(tile, 2 * row_half + 1);
-        }
-    }
-    const Operands operands = operands_of(of_tile, min(column, outputs() - 1), tile_of_keys, weight);
+    const Softmax softmax = softmax_of({statistics[2], statistics[3]}, mt, tile_of_keys, log2_scale);
+    const Operands operands = operands_of(of_tile, min(column, outputs() - 1), tile_of_keys, softmax.weight);
     std::vector<Expr> scaled, value;
     for (int i = 0; i < 4; i++) {
-        scaled.push_back(select(of_tile == 0, Expr(c[i]) * shrink[i / 2], Expr(c[i])));
+        scaled.push_back(select(of_tile == 0, Expr(c[i]) * softmax.shrink[i / 2], Expr(c[i])));
     }
     const std::vector<Expr> mixed = multiply_add(input, operands.weights, operands.values, scaled);
-    const Expr kept[4] = {Expr(statistics[0]) * shrink[0] + sum[0], Expr(statistics[1]) * shrink[1] + sum[1], top_of[0], top_of[1]};
+    const std::vector<Expr> kept = softmax.kept({statistics[0], statistics[1]});
     for (int i = 0; i < 4; i++) {
         value.push_back(select(column < outputs(), mixed[i], of_tile == count - 1, kept[i], Expr(c[i])));
     }

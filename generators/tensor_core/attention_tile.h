@@ -122,6 +122,18 @@ private:
         std::vector<Halide::Expr> weights, values;
     };
     using Weight = std::function<Halide::Expr(const Halide::Expr &tile, int i)>;
+    // Of a lane's two rows, at a tile of keys, with the maxima `old` of the tiles before.
+    struct Softmax {
+        std::vector<Halide::Expr> top, shrink, sum;  // maxima with this tile; factors of the sums before; sums of its weights
+        Weight weight;
+
+        // The statistics after the tile: sums and maxima.
+        std::vector<Halide::Expr> kept(const std::vector<Halide::Expr> &sums) const {
+            return {sums[0] * shrink[0] + sum[0], sums[1] * shrink[1] + sum[1], top[0], top[1]};
+        }
+    };
+    Softmax softmax_of(const std::vector<Halide::Expr> &old, const Halide::Expr &of_mt, const Halide::Expr &tile_of_keys, const Halide::Expr &log2_scale) const;
+    std::vector<Halide::Expr> weights_of(const Halide::Expr &of_keys_tile, const Weight &weight) const;  // 16-bit, 16 keys
     Operands operands_of(const Halide::Expr &of_keys_tile, const Halide::Expr &column, const Halide::Expr &tile_of_keys, const Weight &weight) const;
     Place place_of_channel(const Halide::Expr &row, const Halide::Expr &d) const;
 };

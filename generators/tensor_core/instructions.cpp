@@ -109,8 +109,14 @@ Expr multiply_add_rows(Input input, const WarpgroupSums &sums, const Expr &befor
                           {before, b.first_word, a[0], a[1], a[2], a[3], sums.set, sums.columns, b.row_bytes, b.parts, b.part_bytes});
 }
 
-Expr sum_at(const WarpgroupSums &sums, const Expr &token, const Expr &i) {
-    return pure(Float(32), marker::kSum, {token, sums.set, i});
+std::vector<Expr> fragment_at(const WarpgroupSums &sums, const Expr &token, const Expr &tile) {
+    constexpr int kComponents = 4;
+    std::vector<Expr> fragment;
+    fragment.reserve(kComponents);
+    for (int i = 0; i < kComponents; i++) {
+        fragment.push_back(pure(Float(32), marker::kSum, {token, sums.set, tile * kComponents + i}));
+    }
+    return fragment;
 }
 
 Expr bits_of(const Expr &element) {

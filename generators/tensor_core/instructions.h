@@ -5,8 +5,8 @@
 #include <vector>
 
 // Instructions of a warp as expressions. Halide and LLVM see pure functions of their arguments; the linker
-// (generators/codegen/cuda/linker.h) puts the instructions in their place. But for products of warpgroups, the family is that of GPUs from compute capability
-// 8.0 on.
+// (generators/codegen/cuda/linker.h) puts the instructions in their place. The family is that of GPUs from compute capability
+// 8.0 on, but for products of warpgroups.
 namespace moa::tensor_core {
 
 // What the matrix operands hold; sums are f32.
@@ -45,7 +45,7 @@ struct WarpgroupSums {
 constexpr int kWarpsOfGroup = 4, kRowsOfGroup = 64;
 Halide::Expr begin_sums(const WarpgroupSums &sums, const std::vector<Halide::Expr> &values);
 Halide::Expr scale_sums(const WarpgroupSums &sums, const Halide::Expr &before, const Halide::Expr &factor, const Halide::Expr &factor_8);  // of rows g, g + 8
-Halide::Expr sum_at(const WarpgroupSums &sums, const Halide::Expr &token, const Halide::Expr &i);                                          // i is constant once loops are unrolled
+std::vector<Halide::Expr> fragment_at(const WarpgroupSums &sums, const Halide::Expr &token, const Halide::Expr &tile);                     // of 8 columns, constant once loops are unrolled
 
 // A tile in shared memory, from a multiple of eight rows on, which its first word names: rows of row_bytes (64 or 128), chunks
 // where place_of_chunk says; wider rows are in parts, part_bytes from each other.

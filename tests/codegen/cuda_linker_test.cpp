@@ -80,12 +80,12 @@ string begin_call() {
     arguments.resize(2 + 64, "0f00000000");
     return call(0, "moa_wgmma_begin", arguments, "%r3");
 }
-const string kClear = begin_call(), kWaitForAll = call(2, "moa_wait_for_products", {"0"}, "");
+const string kBegin = begin_call(), kWaitForAll = call(2, "moa_wait_for_products", {"0"}, "");
 const string kSum = call(3, "moa_wgmma_sum", {"%r4", "0", "63"}, "%r5");
 
 TEST(CudaLinker, ProductsOfWarpgroupsTakeTilesByTheirFirstWords) {
     const string header = ".version 7.0\n.target sm_80\n.address_size 64\n";
-    const LinkedPtx linked = link_ptx(header + kernel(kClear + kFirstWords + product_call() + kWaitForAll + kSum));
+    const LinkedPtx linked = link_ptx(header + kernel(kBegin + kFirstWords + product_call() + kWaitForAll + kSum));
     EXPECT_EQ(linked.matrix_products, 4) << "32 bytes of a row each";
     EXPECT_EQ(linked.capability, 90);
     EXPECT_TRUE(contains(linked.text, ".version 8.0\n.target sm_90a\n"));
@@ -101,23 +101,23 @@ TEST(CudaLinker, ProductsOfWarpgroupsTakeTilesByTheirFirstWords) {
 }
 
 TEST(CudaLinker, RowsOf64BytesExchangeOtherChunks) {
-    const LinkedPtx linked = link_ptx(kernel(kClear + kFirstWords + product_call("64") + kWaitForAll + kSum));
+    const LinkedPtx linked = link_ptx(kernel(kBegin + kFirstWords + product_call("64") + kWaitForAll + kSum));
     EXPECT_EQ(linked.matrix_products, 2);
     EXPECT_TRUE(contains(linked.text, "0x8000002000010000;"));
-    EXPECT_THROW(link_ptx(kernel(kClear + kFirstWords + product_call("256") + kWaitForAll + kSum)), std::runtime_error);
+    EXPECT_THROW(link_ptx(kernel(kBegin + kFirstWords + product_call("256") + kWaitForAll + kSum)), std::runtime_error);
 }
 
 TEST(CudaLinker, SumsAreNotReadBeforeTheyAreThere) {
-    const string read_at_once = link_ptx(kernel(kClear + kFirstWords + product_call() + kSum)).text;
+    const string read_at_once = link_ptx(kernel(kBegin + kFirstWords + product_call() + kSum)).text;
     EXPECT_LT(read_at_once.find("wgmma.wait_group.sync.aligned 0;"), read_at_once.find("mov.b32 %r5, %sum0_63;")) << "the linker waits";
-    EXPECT_THROW(link_ptx(kernel(kClear + kFirstWords + product_call() + "$L__BB0_1:\n" + kSum)), std::runtime_error) << "in another block it cannot know for what";
-    EXPECT_THROW(link_ptx(kernel(kClear + "\tmov.b32 \t%r1, %r7;\n\tmov.b32 \t%r2, %r8;\n" + product_call())), std::runtime_error) << "no tile is named";
+    EXPECT_THROW(link_ptx(kernel(kBegin + kFirstWords + product_call() + "$L__BB0_1:\n" + kSum)), std::runtime_error) << "in another block it cannot know for what";
+    EXPECT_THROW(link_ptx(kernel(kBegin + "\tmov.b32 \t%r1, %r7;\n\tmov.b32 \t%r2, %r8;\n" + product_call())), std::runtime_error) << "no tile is named";
 }
 
 TEST(CudaLinker, SumsAreScaledOnceTheirProductsAreThere) {
     const string mix = call(4, "moa_wgmma_mix_f16", {"%r4", "%r2", "%r11", "%r12", "%r13", "%r14", "1", "64", "128", "1", "0"}, "%r15");
     const string scale = call(5, "moa_wgmma_scale", {"%r15", "1", "64", "%r16", "%r17"}, "%r18");
-    const LinkedPtx linked = link_ptx(kernel(kClear + kFirstWords + mix + product_call() + scale));
+    const LinkedPtx linked = link_ptx(kernel(kBegin + kFirstWords + mix + product_call() + scale));
     EXPECT_TRUE(contains(linked.text, "m64n64k16.f32.f16.f16 {%sum1_0, "));
     EXPECT_TRUE(contains(linked.text, "{%r11, %r12, %r13, %r14}, %tile")) << "the first operand is in registers";
     EXPECT_TRUE(contains(linked.text, "wgmma.wait_group.sync.aligned 1;\n\tmul.f32 %sum1_0, %sum1_0, %r16;")) << "the younger product goes on";

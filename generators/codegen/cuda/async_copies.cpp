@@ -132,21 +132,27 @@ private:
         }
     }
     void add_product(const Call *op) {
-        const auto number = [&](size_t i) {
+        const size_t set = marker::set_of_product(op->name);
+        std::vector<int> numbers;  // columns, bytes of a row, parts, bytes of a part of each tile
+        for (size_t i = set + 1; i < op->args.size(); i++) {
             const auto constant = as_const_int(op->args[i]);
-            return constant ? static_cast<int>(*constant) : 0;
-        };
+            if (!constant) {
+                complain("the shape of a product is not constant");
+                return;
+            }
+            numbers.push_back(static_cast<int>(*constant));
+        }
         products++;
-        if (op->name == marker::kMixBf16 || op->name == marker::kMixF16) {
-            add_tile(op->args[1], kRowsOfMix, number(8), number(9), number(10));
+        if (marker::is_mix(op->name)) {
+            add_tile(op->args[1], kRowsOfMix, numbers[1], numbers[2], numbers[3]);
         } else {
-            add_tile(op->args[1], kRowsOfGroup, number(5), number(6), number(7));
-            add_tile(op->args[2], number(4), number(5), number(6), number(8));
+            add_tile(op->args[1], kRowsOfGroup, numbers[1], numbers[2], numbers[3]);
+            add_tile(op->args[2], numbers[0], numbers[1], numbers[2], numbers[4]);
         }
     }
     void visit(const Call *op) override {
         IRVisitor::visit(op);
-        if (op->name == marker::kMultiplyBf16 || op->name == marker::kMultiplyF16 || op->name == marker::kMixBf16 || op->name == marker::kMixF16) {
+        if (marker::is_product(op->name)) {
             add_product(op);
         }
         if (!op->is_intrinsic(Call::gpu_thread_barrier)) {

@@ -76,10 +76,11 @@ std::string bundle_of(const std::string &ptx, const CudaOptions &options, CudaRe
             if (report.ptx.capability != 0 && sm != report.ptx.capability) {
                 continue;
             }
-            const Assembled assembled = assemble(options.ptxas, ptx, architecture(sm, report.ptx));
+            const std::string name = architecture(sm, report.ptx);
+            const Assembled assembled = assemble(options.ptxas, ptx, name);
             report.figures[sm] = assembled.figures;
             if (std::find(options.cubins.begin(), options.cubins.end(), sm) != options.cubins.end()) {
-                images.push_back({static_cast<uint32_t>(sm), compress(options.ptxas, assembled.cubin, architecture(sm, report.ptx))});
+                images.push_back({static_cast<uint32_t>(sm), compress(options.ptxas, assembled.cubin, name)});
             }
         }
     }

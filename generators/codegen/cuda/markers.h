@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstddef>
+#include <string_view>
+
 // Names of the calls that stand for what Halide has no node for. Algorithms make most of them (generators/tensor_core/), passes
 // take some away (passes.h), and the linker puts an instruction in the place of those that reach the PTX (linker.h).
 namespace moa::codegen::cuda::marker {
@@ -22,6 +25,16 @@ inline constexpr char kMultiplyBf16[] = "moa_wgmma_bf16";
 inline constexpr char kMultiplyF16[] = "moa_wgmma_f16";
 inline constexpr char kMixBf16[] = "moa_wgmma_mix_bf16";
 inline constexpr char kMixF16[] = "moa_wgmma_mix_f16";
+inline bool is_mix(std::string_view name) {
+    return name == kMixBf16 || name == kMixF16;
+}
+inline bool is_product(std::string_view name) {
+    return is_mix(name) || name == kMultiplyBf16 || name == kMultiplyF16;
+}
+// Which argument of a product says the set; what follows is the same for both kinds.
+inline size_t set_of_product(std::string_view name) {
+    return is_mix(name) ? 6 : 3;
+}
 inline constexpr char kScaleSums[] = "moa_wgmma_scale";              // (sums, set, columns, factor of row g, of row g + 8)
 inline constexpr char kSum[] = "moa_wgmma_sum";                      // (sums, set, i)
 inline constexpr char kWaitForProducts[] = "moa_wait_for_products";  // (n): until at most n groups of products are being computed

@@ -27,14 +27,16 @@ int number(const Warpgroups::Call &call, size_t i) {
     return std::stoi(call.arguments.at(i));
 }
 
-bool is_mix(const std::string &name) {
-    return name == marker::kMixBf16 || name == marker::kMixF16;
-}
-bool is_product(const std::string &name) {
-    return name == marker::kMultiplyBf16 || name == marker::kMultiplyF16 || is_mix(name);
-}
 std::string type_of(const std::string &name) {
     return name == marker::kMultiplyBf16 || name == marker::kMixBf16 ? "bf16" : "f16";
+}
+
+std::string instruction(const std::string &type, int set, int columns) {
+    std::string sums;
+    for (int i = 0; i < sums_of(columns); i++) {
+        sums += (i == 0 ? "" : ", ") + sum_name(set, i);
+    }
+    return "\twgmma.mma_async.sync.aligned.m64n" + std::to_string(columns) + "k16.f32." + type + "." + type + " {" + sums + "}, ";
 }
 
 }  // namespace
@@ -44,7 +46,7 @@ bool Warpgroups::takes(const std::string &name) {
 }
 
 void Warpgroups::find(size_t id, size_t kernel, const Call &call) {
-    if (!is_product(call.name)) {
+    if (!marker::is_product(call.name)) {
         return;
     }
     std::vector<Tile> &tiles = tiles_[id];
@@ -52,11 +54,11 @@ void Warpgroups::find(size_t id, size_t kernel, const Call &call) {
         of_[{kernel, call.arguments.at(word)}].emplace_back(id, tiles.size());
         tiles.push_back({"%tile" + std::to_string(tiles_.size()) + (tiles.empty() ? "_a" : "_b"), row_bytes, parts, part_bytes});
     };
-    if (is_mix(call.name)) {
-        add(1, number(call, 8), number(call, 9), number(call, 10));
-    } else {
-        add(1, number(call, 5), number(call, 6), number(call, 7));
-        add(2, number(call, 5), number(call, 6), number(call, 8));
+    const size_t set = marker::set_of_product(call.name);
+    const int row_bytes = number(call, set + 2), parts = number(call, set + 3);
+    add(1, row_bytes, parts, number(call, set + 4));
+    if (!marker::is_mix(call.name)) {
+        add(2, row_bytes, parts, number(call, set + 5));
     }
 }
 
@@ -127,35 +129,23 @@ std::string Warpgroups::scale(const Call &call) {
     std::string text = finish(set);
     for (int i = 0; i < sums_of(number(call, 2)); i++) {
         const std::string name = sum_name(set, i);
-        text += "\tmul.f32 " + name + ", " + name + ", " + call.arguments.at(3 + i / 2 % 2) + ";\n";
+        text.append("\tmul.f32 ").append(name).append(", ").append(name).append(", ").append(call.arguments.at(3 + i / 2 % 2)).append(";\n");
     }
     return text;
 }
-
-namespace {
-
-std::string instruction(const std::string &type, int set, int columns) {
-    std::string sums;
-    for (int i = 0; i < sums_of(columns); i++) {
-        sums += (i == 0 ? "" : ", ") + sum_name(set, i);
-    }
-    return "\twgmma.mma_async.sync.aligned.m64n" + std::to_string(columns) + "k16.f32." + type + "." + type + " {" + sums + "}, ";
-}
-
-}  // namespace
 
 std::string Warpgroups::multiply_tiles(const Sums &sums, const Tile &a, const Tile &b) {
     std::string text = kFence;
     const int in_part = a.row_bytes / kBytesOfInstruction;
     const auto moved = [&](const Tile &tile, int i) {
-        const std::string name = tile.name + "_" + std::to_string(i);
+        std::string name = tile.name + "_" + std::to_string(i);
         const int bytes = i / in_part * tile.part_bytes + i % in_part * kBytesOfInstruction;
         text += "\t.reg .b64 " + name + ";\n\tadd.s64 " + name + ", " + tile.name + ", " + std::to_string(bytes / kUnit) + ";\n";
         return name;
     };
     for (int i = 0; i < a.parts * in_part; i++) {
         const std::string from_a = moved(a, i), from_b = moved(b, i);
-        text += instruction(sums.type, sums.set, sums.columns) + from_a + ", " + from_b + ", " + (i == 0 && sums.fresh ? "0" : "1") + ", 1, 1, 0, 0;\n";
+        text.append(instruction(sums.type, sums.set, sums.columns)).append(from_a).append(", ").append(from_b).append(i == 0 && sums.fresh ? ", 0" : ", 1").append(", 1, 1, 0, 0;\n");
     }
     return text + kCommit;
 }
@@ -172,11 +162,12 @@ std::string Warpgroups::product(size_t id, const Call &call) {
             throw std::runtime_error("PTX: a tile of " + call.name + " is not loaded by itself");
         }
     }
-    const size_t set = is_mix(call.name) ? 6 : 3;
-    const Sums sums{type_of(call.name), number(call, set), number(call, set + 1), !is_mix(call.name) && number(call, 9) != 0};
+    const size_t set = marker::set_of_product(call.name);
+    const bool mix = marker::is_mix(call.name);
+    const Sums sums{type_of(call.name), number(call, set), number(call, set + 1), !mix && number(call, set + 6) != 0};
     begun_.push_back({sums.set, block_});
-    instructions_ += is_mix(call.name) ? 1 : tiles[0].parts * tiles[0].row_bytes / kBytesOfInstruction;
-    return is_mix(call.name) ? multiply_rows(sums, call, tiles[0]) : multiply_tiles(sums, tiles[0], tiles[1]);
+    instructions_ += mix ? 1 : tiles[0].parts * tiles[0].row_bytes / kBytesOfInstruction;
+    return mix ? multiply_rows(sums, call, tiles[0]) : multiply_tiles(sums, tiles[0], tiles[1]);
 }
 
 // Sums are waited for where they are first read, and no younger group with them: what stands between runs meanwhile.
@@ -214,8 +205,8 @@ std::string Warpgroups::call(size_t id, size_t kernel, const Call &call) {
         text = begin(call);
     } else if (call.name == marker::kScaleSums) {
         text = scale(call);
-    } else if (is_product(call.name)) {
-        const size_t set = is_mix(call.name) ? 6 : 3;
+    } else if (marker::is_product(call.name)) {
+        const size_t set = marker::set_of_product(call.name);
         declare(kernel, number(call, set), number(call, set + 1));
         text = product(id, call);
     } else {

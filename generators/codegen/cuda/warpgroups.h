@@ -65,7 +65,7 @@ private:
     static std::string describe(const Tile &tile, const std::string &address);
     static std::string multiply_tiles(const Sums &sums, const Tile &a, const Tile &b);
     static std::string multiply_rows(const Sums &sums, const Call &call, const Tile &b);
-    std::string begin(const Call &call);
+    static std::string begin(const Call &call);
     std::string scale(const Call &call);
     std::string product(size_t id, const Call &call);
     std::string finish(int set);
