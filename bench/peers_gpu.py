@@ -30,7 +30,8 @@ MIXTURES = {
     "moa_self_2x8192_e2": mixture(2, 8192, 4096, 2),
     "moa_self_32768_e4": mixture(1, 32768, 4096, 4, dim=1024, heads=16),
 }
-ATTENTION = {f"attention_{n}x{h}_d{d}": (n, h, d) for n, h in ((1024, 128), (4096, 32), (16384, 16)) for d in (64, 128)}
+ATTENTION = {f"attention_{n}x{h}_d{d}": (n, h, d, False) for n, h in ((1024, 128), (4096, 32), (16384, 16)) for d in (64, 128)}
+ATTENTION |= {f"attention_4096x32_d{d}_masked": (4096, 32, d, True) for d in (64, 128)}
 PROJECT = {f"project_{m}x{i}x{o}": (m, i, o) for m, i, o in ((4096, 512, 512), (16384, 512, 1536), (4096, 1024, 3072), (8192, 8192, 8192))}
 ROUTERS = {"router_8x4096_k512": (8, 4096, 512), "router_8x32768_k4096": (8, 32768, 4096)}
 CASES = [*MIXTURES, *ATTENTION, *PROJECT, *ROUTERS]
@@ -78,11 +79,12 @@ def package(torch, case, flash, autocast):
     return run
 
 
-def attend(torch, q, k, v, backend):
+def attend(torch, q, k, v, backend, mask=None):
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    with sdpa_kernel({"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}[backend]):
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    backends = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION}
+    with sdpa_kernel(backends[backend]):
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 def dense(torch, case, backend):
@@ -103,9 +105,10 @@ def dense(torch, case, backend):
 
 
 def attention(torch, case, backend):
-    n, heads, width = ATTENTION[case]
+    n, heads, width, masked = ATTENTION[case]
     q, k, v = (torch.randn(1, heads, n, width, device="cuda", dtype=torch.bfloat16) for _ in range(3))
-    return lambda: attend(torch, q, k, v, backend)
+    mask = (torch.rand(1, 1, 1, n, device="cuda") < 2 / 3).expand(1, heads, n, n) if masked else None
+    return lambda: attend(torch, q, k, v, backend, mask)
 
 
 def project(torch, case, dtype):
@@ -129,7 +132,8 @@ def peers(torch, case):
                  (lambda flash=flash, autocast=autocast: package(torch, case, flash, autocast)) for flash in (False, True) for autocast in (False, True)}
         return found | {f"dense bf16, {name}": (lambda name=name: dense(torch, case, name)) for name in ("flash", "cudnn")}
     if case in ATTENTION:
-        return {f"SDPA bf16, {name}": (lambda name=name: attention(torch, case, name)) for name in ("flash", "cudnn")}
+        backends = ("efficient", "cudnn") if ATTENTION[case][3] else ("flash", "cudnn")  # FlashAttention-2 takes no mask
+        return {f"SDPA bf16, {name}": (lambda name=name: attention(torch, case, name)) for name in backends}
     if case in PROJECT:
         return {"cuBLAS, bf16": lambda: project(torch, case, torch.bfloat16), "cuBLAS, tf32": lambda: project(torch, case, torch.float32)}
     return {"package, coor_descent + topk": lambda: router(torch, case)}

@@ -29,38 +29,41 @@ void define_tiles(AttentionTensorCore &a) {
                      [&](const Expr &channel, const Expr &row) { return a.v(channel, key(row), a.h, a.e, a.b); });
 }
 
-// Masked keys, by a bit a key of the tile, the same for all lanes.
+// Masked keys, by a bit a key of the tile: of 32 keys, lane l asks for the one that is bit l, so that bits 8t.. are those of the
+// columns of the lanes of member t, which then test bits 0.. by constants.
 void define_masked(AttentionTensorCore &a) {
     const Var &lane = a.tile.lane, &warp = a.tile.warp, &nt = a.tile.nt, &key_tile = a.tile.key_tile, &e = a.e, &b = a.b;
     const Expr num_keys = a.k.dim(1).extent(), first_key = key_tile * a.tile.keys;
-    constexpr int kBits = 32;
-    std::vector<Expr> bits;
-    for (int first = 0; first < a.tile.keys; first += kBits) {
-        const Expr one = first_key + first + lane;
-        bits.push_back(ballot(one < num_keys && a.mask(min(one, num_keys - 1), e, b) != 0));
-    }
-    a.valid(lane, warp, key_tile, e, b) = Tuple(bits);
+    constexpr int kTilesOfWord = kLanes / kTileColumns;
+    const Expr in_word = lane % kTileColumns / 2 * kTileColumns + lane / kTileColumns * 2 + lane % 2;
     std::vector<Expr> words;
-    for (size_t i = 0; i < bits.size(); i++) {
-        const FuncRef valid = a.valid(lane, warp, key_tile, e, b);
-        words.push_back(bits.size() == 1 ? Expr(valid) : Expr(valid[static_cast<int>(i)]));
+    Expr all;
+    for (int first = 0; first < a.tile.keys; first += kLanes) {
+        const Expr key = first_key + first + in_word;
+        const Expr bits = ballot(key >= num_keys || a.mask(min(key, num_keys - 1), e, b) != 0);
+        all = all.defined() ? all & bits : bits;
+        words.push_back(pinned(bits >> cast<uint32_t>(member_of(lane) * kTileColumns)));
     }
-    Expr all = words[0];
-    for (size_t i = 1; i < words.size(); i++) {
-        all = all & words[i];
+    const int num_words = static_cast<int>(words.size());
+    words.push_back(all);
+    a.valid(lane, warp, key_tile, e, b) = Tuple(words);
+    const FuncRef valid = a.valid(lane, warp, key_tile, e, b);
+    std::vector<Expr> stored;
+    for (int i = 0; i < num_words; i++) {
+        stored.emplace_back(valid[i]);
     }
-    const Expr word_of_keys = words.size() == 1 ? words[0] : mux(nt / (kBits / kTileColumns), words);
-    a.tile.define_hidden(all != UInt(32).max(), [&](const Expr &score, const Expr &, const Expr &in_tile) {
-        const Expr place = nt % (kBits / kTileColumns) * kTileColumns + (in_tile - nt * kTileColumns);
-        return select(((word_of_keys >> cast<uint32_t>(place)) & 1) != 0, score, AttentionTile::kMasked);
+    const Expr word_of_keys = num_words == 1 ? stored[0] : mux(nt / kTilesOfWord, stored);
+    a.tile.define_hidden(valid[num_words] != UInt(32).max(), [&](const std::vector<Expr> &scores, const Expr &, const Expr &in_tile) {
+        return select_by_bit(word_of_keys, nt % kTilesOfWord * 2 + in_tile % 2, scores, AttentionTile::kMasked);
     });
 }
 
 // Keys beyond the last, which only the last tile has.
 void define_beyond(AttentionTensorCore &a) {
     const Expr num_keys = a.k.dim(1).extent(), first_key = a.tile.key_tile * a.tile.keys;
-    a.tile.define_hidden(first_key + a.tile.keys > num_keys, [&](const Expr &score, const Expr &, const Expr &in_tile) {
-        return select(first_key + in_tile < num_keys, score, AttentionTile::kBeyond);
+    a.tile.define_hidden(first_key + a.tile.keys > num_keys, [&](const std::vector<Expr> &scores, const Expr &, const Expr &in_tile) {
+        const Expr there = first_key + in_tile < num_keys;
+        return std::vector<Expr>{select(there, scores[0], AttentionTile::kBeyond), select(there, scores[1], AttentionTile::kBeyond)};
     });
 }
 
@@ -68,11 +71,14 @@ void define_beyond(AttentionTensorCore &a) {
 void define_null(AttentionTensorCore &a) {
     AttentionTile &tile = a.tile;
     const Var &lane = tile.lane, &warp = tile.warp, &mt = tile.mt;
-    a.null_channels = RDom(0, tile.head_dim / 4, "null_channels");
-    const Expr channel = member_of(lane) * (tile.head_dim / 4) + a.null_channels;
+    const int of_word = elements_of_word(tile.input), of_chunk = kWordsOfCopy * of_word;
+    a.null_channels = RDom(0, of_chunk, 0, tile.row_chunks() / 4, "null_channels");
+    const Expr first = (a.null_channels.y * 4 + member_of(lane)) * of_chunk, element = a.null_channels.x;
     const Expr row = query_row(a, tile.row_of_tile(group_of(lane) + 8 * a.half));
+    const Expr bits = load_word(word(a.q(first, row, a.h, a.e, a.b)), element / of_word);
+    const Expr query = of_word == 1 ? reinterpret<float>(bits) : widen(reinterpret(a.q.type(), cast<uint16_t>(bits >> cast<uint32_t>(element % of_word * 16))));
     tile.at_queries(a.null_part, {lane, warp, a.half, mt}) = 0.f;
-    tile.at_queries(a.null_part, {lane, warp, a.half, mt}) += widen(a.q(channel, row, a.h, a.e, a.b)) * a.null_key(channel, a.h, a.e);
+    tile.at_queries(a.null_part, {lane, warp, a.half, mt}) += query * a.null_key(first + element, a.h, a.e);
     const auto whole = [&](int row_half) { return pinned(across_lanes(tile.at_queries(a.null_part, {lane, warp, row_half, mt}), plus)); };
     tile.at_queries(a.null_score, {lane, warp, mt}) = {whole(0), whole(1)};
 }
@@ -102,10 +108,10 @@ AttentionTensorCore make_attention_tensor_core(Type storage, const Values &value
     allow_any_stride(a.mask, a.null_key, a.null_value);
     define_tiles(a);
     a.tile.define_products();
+    define_beyond(a);
     if (values.get("masked", 1) != 0) {
         define_masked(a);
     }
-    define_beyond(a);
     a.tile.define_top();
     define_null(a);
     define_sums(a);

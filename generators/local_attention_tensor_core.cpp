@@ -43,9 +43,10 @@ void define_hidden(LocalAttentionTensorCore &a, const Places &p) {
     const Expr first_slot = tile.key_tile * tile.keys, last_slot = first_slot + tile.keys - 1;
     const Expr first_row = tile.warp * tile.rows_of_warp(), last_row = first_row + tile.rows_of_warp() - 1;
     const Expr all_shown = last_row <= first_slot && last_slot <= first_row + p.reach && p.first + first_slot >= 0 && p.first + last_slot < p.length;
-    tile.define_hidden(!all_shown, [&](const Expr &score, const Expr &row, const Expr &in_tile) {
+    tile.define_hidden(!all_shown, [&](const std::vector<Expr> &scores, const Expr &row, const Expr &in_tile) {
         const Expr slot = first_slot + in_tile, position = p.first + slot;
-        return select(row <= slot && slot <= row + p.reach && position >= 0 && position < p.length, score, AttentionTile::kBeyond);
+        const auto in_reach = [&](const Expr &of) { return of <= slot && slot <= of + p.reach && position >= 0 && position < p.length; };
+        return std::vector<Expr>{select(in_reach(row), scores[0], AttentionTile::kBeyond), select(in_reach(row + 8), scores[1], AttentionTile::kBeyond)};
     });
 }
 

@@ -128,37 +128,67 @@ Status moa_self_32768_e4(LayerMaker &maker) {
     return mixture(maker, config, shapes);
 }
 
-// Attention alone, no mask and no null key: what libraries call scaled dot product attention.
-Result<Plan> attention_plan(int64_t tokens, int64_t heads, int64_t dim, const PlanOptions &options) {
+// Attention alone: what libraries call scaled dot product attention, or with a mask over keys and a null key.
+struct AttentionShape {
+    int64_t tokens = 0, heads = 0, dim = 0;
+    bool masked = false;
+};
+
+Result<Plan> attention_plan(const AttentionShape &s, const PlanOptions &options) {
     PlanBuilder builder(options);
-    const std::vector<int64_t> shape{1, 1, heads, tokens, dim};
+    const std::vector<int64_t> shape{1, 1, s.heads, s.tokens, s.dim};
     const Handle q = builder.input("q", builder.dtype(), shape), k = builder.input("k", builder.dtype(), shape), v = builder.input("v", builder.dtype(), shape);
+    std::vector<Handle> only_masked;
+    if (s.masked) {
+        only_masked = {builder.input("mask", DType::boolean, {1, 1, s.tokens}), builder.input("null_key", DType::f32, {1, s.heads, s.dim}),
+                       builder.input("null_value", DType::f32, {1, s.heads, s.dim})};
+    }
     const Handle out = builder.output("out", builder.dtype(), shape);
     builder.step("attention", [=](const Frame &f) {
         ops::Attention a;
         a.q = f[q];
         a.k = f[k];
         a.v = f[v];
-        a.mask = broadcast(ops::one_u8(3), {tokens, 1, 1});
-        a.null_key = a.null_value = broadcast(ops::zero_f32(3), {dim, heads, 1});
-        a.null_key.axes[0].stride = a.null_value.axes[0].stride = 1;
-        a.scale = 1 / std::sqrt(static_cast<float>(dim));
-        a.has_null = false;
+        a.has_null = s.masked;
+        if (s.masked) {
+            a.mask = f[only_masked[0]];
+            a.null_key = f[only_masked[1]];
+            a.null_value = f[only_masked[2]];
+        } else {
+            a.mask = broadcast(ops::one_u8(3), {s.tokens, 1, 1});
+            a.null_key = a.null_value = broadcast(ops::zero_f32(3), {s.dim, s.heads, 1});
+            a.null_key.axes[0].stride = a.null_value.axes[0].stride = 1;
+        }
+        a.scale = 1 / std::sqrt(static_cast<float>(s.dim));
         a.out = f[out];
         return a;
     });
     return builder.finish();
 }
 
-template<int64_t kTokens, int64_t kHeads, int64_t kDim>
-Status attention(LayerMaker &maker) {
+Status attention(LayerMaker &maker, const AttentionShape &s) {
     for (const char *name : {"q", "k", "v"}) {
-        maker.input(name, {1, 1, kHeads, kTokens, kDim});
+        maker.input(name, {1, 1, s.heads, s.tokens, s.dim});
     }
-    maker.output("out", maker.dtype(), {1, 1, kHeads, kTokens, kDim});
-    maker.count_products({kHeads, kTokens, kTokens}, 2 * kDim);
-    maker.plan([](const PlanOptions &options) { return attention_plan(kTokens, kHeads, kDim, options); });
+    if (s.masked) {
+        maker.random_mask("mask", {1, 1, s.tokens});
+        maker.scores("null_key", {1, s.heads, s.dim});
+        maker.scores("null_value", {1, s.heads, s.dim});
+    }
+    maker.output("out", maker.dtype(), {1, 1, s.heads, s.tokens, s.dim});
+    maker.count_products({s.heads, s.tokens, s.tokens + (s.masked ? 1 : 0)}, 2 * s.dim);
+    maker.plan([s](const PlanOptions &options) { return attention_plan(s, options); });
     return {};
+}
+
+template<int64_t kTokens, int64_t kHeads, int64_t kDim>
+Status plain_attention(LayerMaker &maker) {
+    return attention(maker, {kTokens, kHeads, kDim});
+}
+
+template<int64_t kTokens, int64_t kHeads, int64_t kDim>
+Status masked_attention(LayerMaker &maker) {
+    return attention(maker, {.tokens = kTokens, .heads = kHeads, .dim = kDim, .masked = true});
 }
 
 template<int64_t kRows, int64_t kIn, int64_t kOut>
@@ -243,12 +273,14 @@ std::span<const LayerCase> layer_cases() {
         {"moa_self_4x4096_e4", "moa_self_4096_e4 with batch 4", false, true, moa_self_4096_e4<4>},
         {"moa_self_2x8192_e2", "moa_self_8192_e2 with batch 2", false, true, moa_self_8192_e2<2>},
         {"moa_self_32768_e4", "x [1, 32768, 1024]; 4 experts of 16 heads, 4096 queries and keys routed", false, true, moa_self_32768_e4},
-        {"attention_1024x128_d64", "attention alone, 1024 tokens, 128 heads of 64", false, true, attention<1024, 128, 64>},
-        {"attention_4096x32_d64", "attention alone, 4096 tokens, 32 heads of 64", false, true, attention<4096, 32, 64>},
-        {"attention_16384x16_d64", "attention alone, 16384 tokens, 16 heads of 64", false, true, attention<16384, 16, 64>},
-        {"attention_1024x128_d128", "attention alone, 1024 tokens, 128 heads of 128", false, true, attention<1024, 128, 128>},
-        {"attention_4096x32_d128", "attention alone, 4096 tokens, 32 heads of 128", false, true, attention<4096, 32, 128>},
-        {"attention_16384x16_d128", "attention alone, 16384 tokens, 16 heads of 128", false, true, attention<16384, 16, 128>},
+        {"attention_1024x128_d64", "attention alone, 1024 tokens, 128 heads of 64", false, true, plain_attention<1024, 128, 64>},
+        {"attention_4096x32_d64", "attention alone, 4096 tokens, 32 heads of 64", false, true, plain_attention<4096, 32, 64>},
+        {"attention_16384x16_d64", "attention alone, 16384 tokens, 16 heads of 64", false, true, plain_attention<16384, 16, 64>},
+        {"attention_4096x32_d64_masked", "attention_4096x32_d64 with a random mask over keys, a third hidden, and a null key", false, true, masked_attention<4096, 32, 64>},
+        {"attention_1024x128_d128", "attention alone, 1024 tokens, 128 heads of 128", false, true, plain_attention<1024, 128, 128>},
+        {"attention_4096x32_d128", "attention alone, 4096 tokens, 32 heads of 128", false, true, plain_attention<4096, 32, 128>},
+        {"attention_16384x16_d128", "attention alone, 16384 tokens, 16 heads of 128", false, true, plain_attention<16384, 16, 128>},
+        {"attention_4096x32_d128_masked", "attention_4096x32_d128 with a random mask over keys, a third hidden, and a null key", false, true, masked_attention<4096, 32, 128>},
         {"project_4096x512x512", "a product of 4096 rows of 512 with weights [512, 512]", false, true, project<4096, 512, 512>},
         {"project_16384x512x1536", "a product of 16384 rows of 512 with weights [1536, 512]", false, true, project<16384, 512, 1536>},
         {"project_4096x1024x3072", "a product of 4096 rows of 1024 with weights [3072, 1024]", false, true, project<4096, 1024, 3072>},

@@ -40,6 +40,11 @@ void LayerMaker::mask(std::string_view name, std::initializer_list<int64_t> shap
     std::fill_n(static_cast<uint8_t *>(view.data), view.elements(), uint8_t{1});
 }
 
+void LayerMaker::random_mask(std::string_view name, std::initializer_list<int64_t> shape) {
+    const TensorView view = add(name, DType::boolean, shape);
+    std::generate_n(static_cast<uint8_t *>(view.data), view.elements(), [&] { return static_cast<uint8_t>(instance_.random_.chance(2.0 / 3)); });
+}
+
 void LayerMaker::output(std::string_view name, DType dtype, std::initializer_list<int64_t> shape) {
     add(name, dtype, shape);
     instance_.outputs_.push_back(instance_.tensors_.size() - 1);

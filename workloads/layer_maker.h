@@ -23,7 +23,8 @@ public:
     // Standard normal numbers of the storage dtype, or of f32.
     void input(std::string_view name, std::initializer_list<int64_t> shape);
     void scores(std::string_view name, std::initializer_list<int64_t> shape);
-    void mask(std::string_view name, std::initializer_list<int64_t> shape);  // all valid
+    void mask(std::string_view name, std::initializer_list<int64_t> shape);         // all valid
+    void random_mask(std::string_view name, std::initializer_list<int64_t> shape);  // about a third is masked
     void output(std::string_view name, DType dtype, std::initializer_list<int64_t> shape);
 
     // Weights, alive until the layer was created from weights(). A matrix [out, in] has the deviation 1 / sqrt(in)

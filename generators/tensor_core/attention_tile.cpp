@@ -122,13 +122,16 @@ void AttentionTile::define_hidden(const Expr &some_hidden, const Shown &shown) {
     RDom hide(0, 1, "hide");
     hide.where(some_hidden);
     hidings.push_back(hide);
-    std::vector<Expr> scores;
-    for (int i = 0; i < 4; i++) {
-        const Expr row = row_of_tile(group_of(lane) + i / 2 * 8), in_tile = nt * kTileColumns + 2 * member_of(lane) + i % 2;
-        // Else LLVM would select instead of branching, in every tile.
-        scores.push_back(pinned(shown(c[i], row, in_tile) + 0.f * cast<float>(hide.x)));
+    std::vector<Expr> scores(4);
+    for (int column = 0; column < 2; column++) {
+        const Expr row = row_of_tile(group_of(lane)), in_tile = nt * kTileColumns + 2 * member_of(lane) + column;
+        const std::vector<Expr> of_column = shown({c[column], c[column + 2]}, row, in_tile);
+        for (int row_half = 0; row_half < 2; row_half++) {
+            // Else LLVM would select instead of branching, in every tile.
+            scores[2 * row_half + column] = pinned(of_column[row_half] + 0.f * cast<float>(hide.x));
+        }
     }
-    at_queries(score, here) = Tuple(scores);
+    at_queries(score, here) = with_sight_of(scores, {c[0], c[1], c[2], c[3]});
 }
 
 void AttentionTile::define_top() {

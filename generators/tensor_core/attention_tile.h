@@ -84,9 +84,9 @@ struct AttentionTile {
     void define_queries(const Element &query);                   // by row of the block
     void define_keys(const Element &key, const Element &value);  // by row of key_tile
     void define_products();                                      // scores, all shown
-    // Scores c[i] of keys `in_tile` and of rows `row` of the block are replaced by shown(i, c, row, in_tile) if some_hidden,
-    // which must be the same for a warp. Each call is a pass of its own.
-    using Shown = std::function<Halide::Expr(const Halide::Expr &score, const Halide::Expr &row, const Halide::Expr &in_tile)>;
+    // The two scores of a key `in_tile` and of rows row and row + 8 of the block are replaced by shown(scores, row, in_tile) if
+    // some_hidden, which must be the same for a warp. Each call is a pass of its own.
+    using Shown = std::function<std::vector<Halide::Expr>(const std::vector<Halide::Expr> &scores, const Halide::Expr &row, const Halide::Expr &in_tile)>;
     void define_hidden(const Halide::Expr &some_hidden, const Shown &shown);
     void define_top();
     // first: the four components of a slot before the first tile.

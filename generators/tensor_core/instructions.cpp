@@ -170,13 +170,18 @@ Expr ballot(const Expr &condition) {
     return pure(UInt(32), "moa_ballot", {cast<uint32_t>(condition)});
 }
 
+std::vector<Expr> select_by_bit(const Expr &word, const Expr &i, const std::vector<Expr> &two, const Expr &otherwise) {
+    const Expr bit = Expr(uint32_t{1}) << cast<uint32_t>(i);
+    return results(Float(32), marker::kResultFloat, pure(Int(32), "moa_select_by_bit", {two[0], two[1], word, bit, otherwise}), 2);
+}
+
 Expr across_lanes(const Expr &x, Expr (*combine)(const Expr &, const Expr &)) {
     const Expr pairs = combine(x, shuffle_xor(x, 1));
     return combine(pairs, shuffle_xor(pairs, 2));
 }
 
 Expr pinned(const Expr &x) {
-    return Call::make(x.type(), "moa_pinned", {x}, Call::Extern);
+    return reinterpret(x.type(), Call::make(Float(32), "moa_pinned", {reinterpret<float>(x)}, Call::Extern));
 }
 
 // A select that Halide cannot decide: both sides count for bounds, sliding windows and dependences of tuples. The condition

@@ -86,6 +86,10 @@ Halide::Expr shuffle_xor(const Halide::Expr &x, int lane_mask);                 
 Halide::Expr ballot(const Halide::Expr &condition);                                                                     // bit l: the condition of lane l
 Halide::Expr across_lanes(const Halide::Expr &x, Halide::Expr (*combine)(const Halide::Expr &, const Halide::Expr &));  // of the four lanes that share a row
 
+// Both of two f32 where bit i of a word is set, else a third. i is constant once loops are unrolled. Of bits 0.. in their order ptxas
+// then makes seven predicates at once.
+std::vector<Halide::Expr> select_by_bit(const Halide::Expr &word, const Halide::Expr &i, const std::vector<Halide::Expr> &two, const Halide::Expr &otherwise);
+
 // LLVM may move a warp's instruction into the branch that needs its result, which not all lanes may take. A value that is
 // pinned is computed where it stands.
 Halide::Expr pinned(const Halide::Expr &x);

@@ -50,6 +50,18 @@ TEST(CudaLinker, PutsAnInstructionInThePlaceOfACall) {
     EXPECT_FALSE(contains(linked.text, "callseq"));
 }
 
+TEST(CudaLinker, TwoValuesAreChosenByOneBit) {
+    const string ptx = kernel(call(0, "moa_select_by_bit", {"%r1", "%r2", "%r3", "4", "0fF1800000"}, "%r4") + call(1, "moa_result_f32", {"%r4", "0"}, "%r5") +
+                              call(2, "moa_result_f32", {"%r4", "1"}, "%r6"));
+    const LinkedPtx found = link_ptx(ptx);
+    const string &linked = found.text;
+    EXPECT_EQ(found.matrix_products, 0);
+    EXPECT_TRUE(contains(linked, "and.b32 %bit, %r3, 4;"));
+    EXPECT_TRUE(contains(linked, "selp.f32 %pair0_0, %r1, 0fF1800000, %chosen;"));
+    EXPECT_TRUE(contains(linked, "selp.f32 %pair0_1, %r2, 0fF1800000, %chosen;"));
+    EXPECT_TRUE(contains(linked, "mov.b32 %r6, %pair0_1;"));
+}
+
 TEST(CudaLinker, ResultsOfAProductAreRegistersOfItsOwn) {
     const string ptx = kernel(call(0, "moa_mma_m16n8k16_bf16", {"%r1", "%r2", "%r3", "%r4", "%r5", "%r6", "%r7", "%r8", "%r9", "%r10"}, "%r11") +
                               call(1, "moa_result_f32", {"%r11", "3"}, "%r12"));

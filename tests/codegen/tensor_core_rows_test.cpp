@@ -119,6 +119,8 @@ TEST(TensorCoreRows, AttentionByWarpgroups) {
         EXPECT_EQ(compiled.report.ptx.matrix_products, head_dim / 16 + 4) << "scores, and 16 keys' values at once";
         EXPECT_EQ(count(ptx, "wgmma.fence"), 1U + 4U);
         EXPECT_EQ(ptx.find("ldmatrix"), std::string::npos);
+        EXPECT_EQ(count(ptx, "setp.ne.b32 %chosen"), 64U / 4U) << "a bit of the mask is tested once for both of a lane's rows";
+        EXPECT_EQ(ptx.find("ld.global.nc.b16"), std::string::npos) << "queries are read 16 bytes at once for the null key, too";
         expect_lean(compiled.report, 0);
     }
 }

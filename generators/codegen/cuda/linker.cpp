@@ -32,6 +32,9 @@ const std::map<std::string, Instruction> &instructions() {
         {"moa_pack_bf16", {"cvt.rn.bf16x2.f32 $r, $1, $0;"}},
         {"moa_pack_f16", {"cvt.rn.f16x2.f32 $r, $1, $0;"}},
         {"moa_pinned", {"mov.b32 $r, $0;"}},
+        {"moa_select_by_bit", {"{\n\t.reg .pred %chosen;\n\t.reg .b32 %bit;\n\tand.b32 %bit, $2, $3;\n\tsetp.ne.b32 %chosen, %bit, 0;\n\t"
+                               "selp.f32 $d0, $0, $4, %chosen;\n\tselp.f32 $d1, $1, $4, %chosen;\n\t}",
+                               2}},
         {"moa_shuffle_xor", {"shfl.sync.bfly.b32 $r, $0, $1, 0x1f, 0xffffffff;"}},
         {"moa_ballot", {"{\n\t.reg .pred %vote;\n\tsetp.ne.u32 %vote, $0, 0;\n\tvote.sync.ballot.b32 $r, %vote, 0xffffffff;\n\t}"}},
         {"moa_mma_m16n8k16_bf16", {"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {$d0, $d1, $d2, $d3}, {$0, $1, $2, $3}, {$4, $5}, {$6, $7, $8, $9};", 4}},
@@ -119,6 +122,7 @@ private:
     std::vector<size_t> bodies_;                  // lines of out_ after which a kernel's registers are declared
     std::map<size_t, std::string> registers_;     // body -> declarations
     LinkedPtx counts_;
+    int pairs_ = 0;  // instructions of two results
 
     void find_calls() {
         static const std::regex argument(R"(\s*st\.param\.\w+\s+\[param(\d+)(?:\+0)?\],\s*([^;]+);)"), name(R"(\b(moa_\w+))"),
@@ -214,7 +218,8 @@ private:
             }
             text = filled(text, "$d", results->second + call.argument(1));
         } else if (instruction.results > 1) {
-            const std::string name = declare("mma", counts_.matrix_products++, instruction.results);
+            const bool product = call.name.starts_with("moa_mma");
+            const std::string name = product ? declare("mma", counts_.matrix_products++, instruction.results) : declare("pair", pairs_++, instruction.results);
             results_[key(kernel, call.result)] = name;
             text = filled(text, "$d", name);
         }
