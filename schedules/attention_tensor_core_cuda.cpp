@@ -44,12 +44,16 @@ void schedule_own(AttentionTensorCore &a) {
 // keys and 3 stages, 371 for 128 with as many, 2 stages and shared queries (not masked); FlashAttention-2 has 309 and 368.
 // Masked keys and keys beyond the last are two passes: one cost 14 % in place of 5 (mma, heads of 64, random mask and null key).
 //
-// By warpgroups, same kind of GPU, one run: heads of 64 at 16384 positions of 16 heads and 4096 of 32: 398 and 389 TFLOP/s with 64 keys, 4
-// warps and 2 stages (3: 376 and 361; 8 warps: 397 and 380; 128 keys: 420 and 390, but 310 for 328 at 1024 positions); heads of 128: 432
-// and 409 with 128 keys and 8 warps (64 keys: 422 to 429 and 398); by mma then 320, 306, 340 and 325. A random mask and a null key
-// cost 5 and 6 % (0.356 and 0.373 ms, 0.621 and 0.661: moa bench --suite reference --case attention_4096x32_d64_masked and so on, three
-// alternated runs): 12 and 13 % where every bit was tested by an instruction of its own and queries were read by elements for the null
-// key; the pass of keys beyond the last before the other one made heads of 128 10 % faster (registers: 172, not 199).
+// By warpgroups, ms at 1024 positions of 128 heads, 4096 of 32 and 16384 of 16 (moa bench --suite reference --row .., one H100, least of two
+// alternated runs):
+//   heads of 64, 128 keys, 4 warps, 2 stages, copies last: 0.104, 0.332 (413 TFLOP/s), 2.56 (429); copies first: 0.112, 0.340, 2.60;
+//   64 keys, copies first: 0.104, 0.344, 2.63, last: 0.106, 0.354, 2.71; 8 warps: 0.103 to 0.122, 0.346 to 0.378, 2.63 to 2.79.
+//   heads of 128, 64 keys, 8 warps, 2 stages, copies last: 0.159, 0.521 (528), 3.97 (554); 128 keys: 0.191, 0.587, 4.39, copies first:
+//   0.198, 0.616, 4.62; 3 stages of 64 keys: 0.216, 0.691, 5.21; 4 warps: 0.195, 0.625, 4.64; 32 keys: 0.181, 0.586, 4.46.
+// Two blocks on a multiprocessor, of which one multiplies while the other is at its softmax, are worth more than larger tiles.
+// A random mask and a null key cost 8 and 5 % there: 12 and 13 % where every bit was tested by an instruction of its own and queries
+// were read by elements for the null key. The pass of keys beyond the last comes before the masked ones: for heads of 128 that
+// is 172 registers in place of 199, and 10 %.
 void schedule_attention_tensor_core_cuda(AttentionTensorCore &a, const Target &, const Values &) {
     schedule_out(a);
     schedule_attention_tile(a.tile, a.out, {a.null_part, a.null_score});

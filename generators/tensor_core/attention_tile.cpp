@@ -36,6 +36,7 @@ void AttentionTile::read(Type storage, const Values &values) {
     stages = values("stages");
     queries_shared = values.get("queries_shared", 0) != 0;
     warpgroups = values.get("warpgroups", 0) != 0;
+    copies_last = values.get("copies_last", 0) != 0;
     if (warpgroups && (input == Input::tf32 || tiles != 1 || warps % kWarpsOfGroup != 0)) {
         throw std::runtime_error("warpgroups of four warps, of one tile of 16 queries each, multiply bf16 and f16");
     }
@@ -84,7 +85,7 @@ void AttentionTile::define_group_products() {
     const auto key_at = [&](const Expr &tile) { return at_keys(k_tile, {0, 0, 0, tile}); };
     const Expr query = at_queries(q_tile, {0, 0, warp / kWarpsOfGroup * kRowsOfGroup}), later = key_tile + stages - 1;
     const Expr product = multiply_add_tiles(input, scores, 0, tile_at(query, rows_of_block()), tile_at(key_at(key_tile), keys), true);
-    at_queries(score_group, {lane, warp, key_tile}) = with_sight_of({product}, {}, {key_at(later), at_keys(v_tile, {0, 0, 0, later})})[0];
+    at_queries(score_group, {lane, warp, key_tile}) = with_sight_of({copies_last ? before_copies(product) : product}, {}, {key_at(later), at_keys(v_tile, {0, 0, 0, later})})[0];
     at_queries(score, {lane, warp, nt, mt, key_tile}) = Tuple(fragment_at(scores, at_queries(score_group, {lane, warp, key_tile}), nt));
 }
 

@@ -22,9 +22,10 @@ struct AttentionTile {
     // Values: head_dim: 32, 64 or 128; keys of a tile: 32, 64 or 128; warps; tiles of 16 queries of a warp; stages: tiles in
     // shared memory; queries_shared = 1 reads queries anew from shared memory for every tile of keys instead of holding them
     // in registers. warpgroups = 1: four warps multiply together (wgmma; bf16 and f16; tiles = 1). The loop over tiles of keys
-    // then has the sums of the outputs in the instructions' registers, and queries are in shared memory.
+    // then has the sums of the outputs in the instructions' registers, and queries are in shared memory. copies_last = 1: the
+    // scores' products begin before an iteration's copies.
     int head_dim = 0, keys = 0, warps = 0, tiles = 0, stages = 0;
-    bool queries_shared = false, warpgroups = false;
+    bool queries_shared = false, warpgroups = false, copies_last = false;
     Input input = Input::bf16;
 
     // element of a 16-byte chunk, its place in the row (fragment.h), row of a tile; tile of keys, tile of queries

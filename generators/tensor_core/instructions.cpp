@@ -103,6 +103,10 @@ Expr multiply_add_tiles(Input input, const WarpgroupSums &sums, const Expr &befo
                           {before, a.first_word, b.first_word, sums.set, sums.columns, a.row_bytes, a.parts, a.part_bytes, b.part_bytes, fresh ? 1 : 0});
 }
 
+Expr before_copies(const Expr &sums) {
+    return warpgroup_call(marker::kBeforeCopies, {sums});
+}
+
 Expr multiply_add_rows(Input input, const WarpgroupSums &sums, const Expr &before, const std::vector<Expr> &a, const WarpgroupTile &b) {
     refuse_f32(input);
     return warpgroup_call(input == Input::bf16 ? marker::kMixBf16 : marker::kMixF16,

@@ -55,6 +55,8 @@ struct WarpgroupTile {
 };
 // A: rows of A; B: rows of columns of B. fresh: the sums begin at 0.
 Halide::Expr multiply_add_tiles(Input input, const WarpgroupSums &sums, const Halide::Expr &before, const WarpgroupTile &a, const WarpgroupTile &b, bool fresh = false);
+// The products begin before the copies of their iteration of a loop that copies tiles ahead, and not after them.
+Halide::Expr before_copies(const Halide::Expr &sums);
 // A: 16 columns of the warp's 16 rows as the operand of multiply_add; B: 16 rows of `columns` elements.
 Halide::Expr multiply_add_rows(Input input, const WarpgroupSums &sums, const Halide::Expr &before, const std::vector<Halide::Expr> &a, const WarpgroupTile &b);
 

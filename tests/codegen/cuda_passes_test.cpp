@@ -175,6 +175,33 @@ TEST(CudaPasses, ProductsOfWarpgroupsAreWaitedForBeforeTheirTilesAreOverwritten)
     }
 }
 
+TEST(CudaPasses, MarkedProductsBeginBeforeTheirIterationsCopies) {
+    const std::vector<CopyLoop> loops = {{"k", 1, 0, 1, 0}};
+    const auto calls = [](const char *name, int argument) { return Evaluate::make(Call::make(Int(32), name, {argument}, Call::Extern)); };
+    const Expr k = variable("k"), sums = Call::make(Int(32), marker::kMultiplyBf16, {0}, Call::Extern);
+    const auto body = [&](const Expr &product, const Expr &guard) {
+        const Stmt rest = Block::make(store("sums", product, 0), calls("moa_softmax", 7));
+        return Block::make({calls(marker::kWaitForCopies, 0), calls(marker::kWaitForProducts, 0), barrier(), ProducerConsumer::make_produce("tile", store("tile", k, k)),
+                            calls(marker::kCommitCopies, 0), ProducerConsumer::make_consume("tile", IfThenElse::make(guard, rest))});
+    };
+    const auto of = [&](const Expr &product, const Expr &guard) { return loop("k", variable("n"), ForType::Serial, body(product, guard)); };
+    const Expr marked = Call::make(Int(32), marker::kBeforeCopies, {sums}, Call::Extern);
+    const std::string text = text_of(begin_products_first(of(marked, 1 <= k), loops));
+    EXPECT_EQ(count(text, "for ("), 2u) << text;
+    EXPECT_EQ(count(text, marker::kBeforeCopies), 0u);
+    EXPECT_EQ(count(text, marker::kWaitForCopies), 1u) << "nothing is waited for before the first tile is copied: " << text;
+    EXPECT_EQ(count(text, "produce tile"), 2u);
+    const size_t product = text.find(marker::kMultiplyBf16), copies = text.find("produce tile", product), softmax = text.find("moa_softmax");
+    EXPECT_LT(product, copies) << text;
+    EXPECT_LT(copies, text.find(marker::kCommitCopies, product));
+    EXPECT_LT(text.find(marker::kCommitCopies, product), softmax);
+    EXPECT_EQ(text.find("if ("), std::string::npos);
+
+    const Stmt unmarked = of(sums, 1 <= k);
+    EXPECT_EQ(text_of(begin_products_first(unmarked, loops)), text_of(unmarked));
+    EXPECT_THROW(begin_products_first(of(marked, variable("m") <= k), loops), std::runtime_error) << "how many iterations only copy?";
+}
+
 TEST(CudaPasses, TilesOfProductsBeginAtEightRows) {
     std::vector<CopyLoop> loops;
     EXPECT_THROW(pipeline_copies(ring_of_products(4, 3, 32), {"tile"}, loops), std::runtime_error) << "at the second";

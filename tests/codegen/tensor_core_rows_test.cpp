@@ -125,6 +125,23 @@ TEST(TensorCoreRows, AttentionByWarpgroups) {
     }
 }
 
+TEST(TensorCoreRows, AttentionByWarpgroupsBeforeItsCopies) {
+    const Compiled compiled = compile("attention", "bf16", {{"head_dim", 128}, {"keys", 64}, {"warps", 8}, {"tiles", 1}, {"stages", 2}, {"warpgroups", 1}, {"copies_last", 1}});
+    const std::string &ptx = compiled.report.ptx.text;
+    ASSERT_EQ(compiled.report.loops.size(), 1U);
+    EXPECT_EQ(compiled.report.ptx.copies, 2 * compiled.report.loops[0].copies) << "of the first tile, and in the loop";
+    EXPECT_EQ(count(ptx, "cp.async.commit_group"), 2U);
+    const size_t scores = ptx.find("wgmma.mma_async.sync.aligned.m64n64k16"), copies = ptx.find("cp.async.cg", scores);
+    ASSERT_NE(copies, std::string::npos);
+    EXPECT_NE(ptx.rfind("cp.async.cg", scores), std::string::npos) << "the first tile is copied before the loop";
+    EXPECT_LT(ptx.rfind("cp.async.wait_group", copies), scores) << "no wait between";
+    EXPECT_LT(copies, ptx.find("wgmma.wait_group", scores)) << "nor for the products";
+    for (const auto &[sm, figures] : compiled.report.figures) {
+        EXPECT_EQ(figures.spill_bytes, 0) << "sm_" << sm;
+        EXPECT_LE(figures.registers, 128) << "two blocks on a multiprocessor";
+    }
+}
+
 TEST(TensorCoreRows, LocalAttention) {
     const Compiled compiled = compile("local_attention", "bf16", {{"window", 128}, {"head_dim", 64}, {"keys", 64}, {"warps", 4}, {"tiles", 2}, {"stages", 3}});
     EXPECT_EQ(compiled.report.ptx.matrix_products, 2 * 8 * 4 + 2 * 8 * 4);

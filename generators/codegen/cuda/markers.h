@@ -8,9 +8,10 @@
 namespace moa::codegen::cuda::marker {
 
 // Only until the passes have run.
-inline constexpr char kAlways[] = "moa_always";  // (): true, but only the pass knows
-inline constexpr char kAhead[] = "moa_ahead";    // (loads...): tiles that are to be copied ahead; never computed
-inline constexpr char kWord[] = "moa_word";      // (element): the 32-bit word that begins with it
+inline constexpr char kAlways[] = "moa_always";               // (): true, but only the pass knows
+inline constexpr char kAhead[] = "moa_ahead";                 // (loads...): tiles that are to be copied ahead; never computed
+inline constexpr char kBeforeCopies[] = "moa_before_copies";  // (token of products of a warpgroup): they begin before the iteration's copies
+inline constexpr char kWord[] = "moa_word";                   // (element): the 32-bit word that begins with it
 
 // In the PTX.
 inline constexpr char kResultFloat[] = "moa_result_f32";  // (token, i): a result of an instruction that has several

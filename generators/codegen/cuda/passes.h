@@ -39,6 +39,11 @@ struct CopyLoop {
 // were begun: before the barrier, those that read what is overwritten next are waited for, and after the loop all.
 Halide::Internal::Stmt pipeline_copies(const Halide::Internal::Stmt &s, const std::vector<std::string> &pipelined, std::vector<CopyLoop> &loops);
 
+// Products of warpgroups are computed while the warps go on, and copies wait for a place in their queue. In loops that pipeline_copies
+// has ordered, the products that are marked to come first begin before the iteration's copies; the first iterations, which only
+// copy, become a loop of their own.
+Halide::Internal::Stmt begin_products_first(const Halide::Internal::Stmt &s, const std::vector<CopyLoop> &loops);
+
 // Throws if a vector of shared memory may lie at an address that is no multiple of its size. Halide lays the arrays of a block
 // end to end, but believes of every index what it knew of it when the array was alone; where an array ends elsewhere, the
 // vectors of all later ones are misaligned. Schedules use align_storage where an extent is known to a launch only.

@@ -135,7 +135,7 @@ Stmt lower_tensor_core(const Stmt &s, std::vector<CopyLoop> &loops) {
     }
     std::vector<std::string> pipelined;
     const Stmt lowered = stripe_registers(read_words(decide_sight(s, pipelined)));
-    return pipelined.empty() ? lowered : pipeline_copies(lowered, pipelined, loops);
+    return pipelined.empty() ? lowered : begin_products_first(pipeline_copies(lowered, pipelined, loops), loops);
 }
 
 }  // namespace moa::codegen::cuda
