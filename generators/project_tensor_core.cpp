@@ -132,7 +132,7 @@ void define_terms(ProjectTensorCore &op) {
     const FuncRef from = op.source(y, op.row_tile, e, b);
     op.row_terms(y, op.row_tile, e, b) = op.norm_terms(from[0], from[1]);
     const Expr o = min(op.column_tile * op.tile_columns + y, op.weights.dim(2).extent() - 1);
-    op.column_terms(y, op.column_tile, e) = {op.colsum(o, e), op.bias(o, e)};
+    op.column_terms(y, op.half, op.column_tile, e) = {op.colsum(o, e), op.bias(o, e)};
 }
 
 // The tables' rows of a row's position, by 16 bytes at once.
@@ -161,7 +161,7 @@ void define_epilogue(ProjectTensorCore &op, Type stored, bool activation) {
         const Expr part = columns.warp_of(column), tiles = ProjectTensorCore::kWarpColumns / kTileColumns;
         const Expr warp = op.warpgroups ? row / op.warp_rows : row / op.warp_rows + part * warps_down;
         const FuncRef fragment = op.sums(place.lane, warp, op.warpgroups ? part * tiles + place.tile : place.tile, row % op.warp_rows / kTileRows, column_tile, row_tile, e, b);
-        const FuncRef r = op.row_terms(row, row_tile, e, b), c = op.column_terms(column, column_tile, e);
+        const FuncRef r = op.row_terms(row, row_tile, e, b), c = op.column_terms(column, op.terms_of_half ? row % kTileRows / 8 : Expr(0), column_tile, e);
         const Expr v = component(fragment, place.component) * r[0] + (r[1] * c[0] + c[1]);
         return activation ? select(op.activation == 1, gelu(v), v) : v;
     };
@@ -199,6 +199,7 @@ ProjectTensorCore make_project_tensor_core(Type storage, const Values &values) {
     op.unfinished = values.get("unfinished", 0);
     const bool plain = values.get("plain", 0) != 0;
     op.rotary = !plain && values.get("rotary", 1) != 0;
+    op.terms_of_half = op.warpgroups && !plain;
     if (op.rotary && op.head_dim == 0) {
         throw std::runtime_error("rotation needs a static head_dim");
     }

@@ -27,7 +27,7 @@ struct ProjectTensorCore : ProjectInputs {
     Halide::Var d{"d"}, m{"m"}, h{"h"}, e{"e"}, b{"b"};
     // element of a 16-byte chunk, its place in the row (fragment.h), row or column of the tile, stage; tiles of the output
     Halide::Var v{"v"}, place{"place"}, y{"y"}, k{"k"}, column_tile{"column_tile"}, row_tile{"row_tile"};
-    Halide::Var chunk{"chunk"}, lane{"lane"}, warp{"warp"}, nt{"nt"}, mt{"mt"}, round{"round"};
+    Halide::Var chunk{"chunk"}, lane{"lane"}, warp{"warp"}, nt{"nt"}, mt{"mt"}, round{"round"}, half{"half"};
     Halide::RDom steps;  // product of a pair, pair, stage; or stage
     Halide::RVar stage;
 
@@ -37,13 +37,15 @@ struct ProjectTensorCore : ProjectInputs {
     Halide::Func group_sums{"group_sums"};            // (lane, warp, column_tile, row_tile, e, b): token of a warpgroup's sums, if warpgroups multiply
     Halide::Func sums{"sums"};                        // (lane, warp, nt, mt, column_tile, row_tile, e, b): 16 x 8 fragments
     Halide::Func row_terms{"row_terms"};              // (y, row_tile, e, b): factor and shift of the norm
-    Halide::Func column_terms{"column_terms"};        // (y, column_tile, e): colsum and bias
+    Halide::Func column_terms{"column_terms"};        // (y, half, column_tile, e): colsum and bias, anew for each half of 16 rows if terms_of_half
     Halide::Func turn{"turn"};                        // (chunk, m, e, b): cosines, then sines, of a row's eight neighbours, if there is a rotation
     Halide::Func out{"out"};                          // (d, m, h, e, b)
 
     bool rotary = false;
     int head_dim = 0, tile_rows = 0, tile_columns = 0, warp_rows = 0, blocks = 0, stages = 0, unfinished = 0;
     bool warpgroups = false;
+    // Warpgroups with more than sums to store read terms again for the second of a lane's rows: kept, they are 32 registers.
+    bool terms_of_half = false;
 
     int chunks() const {
         return blocks * 4;

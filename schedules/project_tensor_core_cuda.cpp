@@ -39,7 +39,8 @@ void schedule_out(ProjectTensorCore &op) {
         }
     }
     out.fuse(t, g, lane).fuse(op.e, op.b, eb);
-    inner.insert(inner.end(), {half, group});
+    const Var first = op.terms_of_half ? group : half, second = op.terms_of_half ? half : group;
+    inner.insert(inner.end(), {first, second});
     if (op.warpgroups) {
         inner.emplace_back(wn);
         out.unroll(wn);
@@ -50,7 +51,7 @@ void schedule_out(ProjectTensorCore &op) {
     inner.insert(inner.end(), {tile, lane, warp, op.column_tile, op.row_tile, eb});
     out.reorder(inner).vectorize(neighbour).unroll(half).unroll(group).unroll(tile).gpu_blocks(op.column_tile, op.row_tile, eb).gpu_threads(lane, warp);
     if (op.rotary) {
-        op.turn.compute_at(out, half);
+        op.turn.compute_at(out, first);
     }
 }
 
@@ -93,7 +94,9 @@ void schedule_products(ProjectTensorCore &op) {
 // By warpgroups, same kind of GPU, one run: 128 x 256 with 4 stages of 2 blocks, 1 unfinished: 614, 432 and 313 TFLOP/s at the three
 // shapes (the above then 438, 320 and 263); 128 x 128 with 2 stages, two blocks of threads at once: 511, 385 and 298, and the
 // faster one below some 380 tiles and with rotation; 64 x 128 with 4 stages: the fastest below some 100 tiles (0.0085 ms for 0.0108 at
-// 1024 x 512 x 512). Products before the copies of a stage: no gain.
+// 1024 x 512 x 512). Products before the copies of a stage: 1 to 15 % slower. Stores of 16 bytes, where Halide makes two of 8: 4 to 5 % (0.0815
+// to 0.0782 ms at 16384 x 512 x 1536). Rotation in 128 registers, two blocks of threads at once, in place of 184: 0.057 ms for 0.086 at
+// rows2048_in512_heads24_dim64_ln_rotary16_b4 (moa bench --op project); that many spill unless terms are read again for a lane's second row.
 void schedule_project_tensor_core_cuda(ProjectTensorCore &op, const Target &, const Values &) {
     schedule_out(op);
     const Var per_block = op.column_tile;
@@ -159,6 +162,9 @@ void schedule_project_tensor_core_cuda(ProjectTensorCore &op, const Target &, co
         }
         if (count > warps * kLanes) {
             terms->split(wi, round, wi, warps).reorder(round, li, wi).unroll(round);
+        }
+        if (terms == &op.column_terms) {
+            terms->bound_extent(op.half, op.terms_of_half ? 2 : 1).reorder(op.half, li, wi).unroll(op.half);
         }
         terms->gpu_threads(li, wi);
     }

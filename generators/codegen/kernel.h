@@ -20,6 +20,7 @@ using codegen::Values;
 struct Kernel {
     std::vector<Halide::Argument> arguments;
     std::vector<Halide::Func> outputs;
+    int registers = 0;  // most of a thread of a GPU, which says how many threads run at once; 0: as many as the assembler likes
 };
 
 template<class Op>
@@ -46,7 +47,7 @@ bool register_operation(const std::string &name, Op (*make)(Halide::Type, const 
         const Values values = row.values();
         Op op = make(storage_type(row.dtype), values);
         schedule->second(op, target, values);
-        return Kernel{op.arguments(), op.outputs()};
+        return Kernel{op.arguments(), op.outputs(), values.get("registers", 0)};
     };
     return true;
 }

@@ -50,6 +50,12 @@ TEST(CudaLinker, PutsAnInstructionInThePlaceOfACall) {
     EXPECT_FALSE(contains(linked.text, "callseq"));
 }
 
+TEST(CudaLinker, KernelsSayHowManyRegistersTheyMayTake) {
+    const string ptx = ".visible .entry k(\n)\n{\n\tret;\n}\n";
+    EXPECT_EQ(link_ptx(ptx).text, ptx);
+    EXPECT_EQ(link_ptx(ptx, 128).text, ".visible .entry k(\n)\n.maxnreg 128\n{\n\tret;\n}\n");
+}
+
 TEST(CudaLinker, TwoValuesAreChosenByOneBit) {
     const string ptx = kernel(call(0, "moa_select_by_bit", {"%r1", "%r2", "%r3", "4", "0fF1800000"}, "%r4") + call(1, "moa_result_f32", {"%r4", "0"}, "%r5") +
                               call(2, "moa_result_f32", {"%r4", "1"}, "%r6"));

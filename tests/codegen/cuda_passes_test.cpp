@@ -97,6 +97,24 @@ TEST(CudaPasses, ACopyUnderAnotherNameIsALoadAndAStore) {
     EXPECT_EQ(copy->value.type(), UInt(16, 8));
 }
 
+TEST(CudaPasses, OutputsAreStoredBy16Bytes) {
+    const Halide::Parameter out(BFloat(16), true, 1, "out");
+    const auto stored = [&](const Type &type, const ModulusRemainder &at, const Halide::Parameter &to) {
+        return Store::make("out", Broadcast::make(cast(type.element_of(), variable("x")), type.lanes()), Ramp::make(variable("i"), 1, type.lanes()), to, const_true(type.lanes()), at);
+    };
+    const std::string halves = text_of(store_16_bytes(stored(BFloat(16, 8), ModulusRemainder(8, 0), out)));
+    EXPECT_EQ(count(halves, "out[ramp"), 1u);
+    EXPECT_NE(halves.find("reinterpret<uint32x4>"), std::string::npos) << halves;
+    EXPECT_NE(halves.find("out[ramp(i/2, 1, 4)"), std::string::npos) << halves;
+    const std::string words = text_of(store_16_bytes(stored(Float(32, 8), ModulusRemainder(4, 0), out)));
+    EXPECT_EQ(count(words, "out[ramp"), 2u) << words;
+    EXPECT_NE(words.find("out[ramp(i + 4, 1, 4)"), std::string::npos) << words;
+    for (const Stmt &other : {stored(BFloat(16, 8), ModulusRemainder(4, 0), out), stored(BFloat(16, 4), ModulusRemainder(8, 0), out),
+                              stored(BFloat(16, 8), ModulusRemainder(8, 0), Halide::Parameter())}) {
+        EXPECT_EQ(text_of(store_16_bytes(other)), text_of(other)) << "unaligned, narrow, or in no output";
+    }
+}
+
 TEST(CudaPasses, RegistersAreStriped) {
     const Expr t = variable("t");
     const Stmt striped = stripe_registers(block("f", Float(32), MemoryType::Register, 128, store("f", load(Float(32), "f", t + 32) + 1.f, t + 96)));

@@ -92,10 +92,18 @@ TEST(TensorCoreRows, ProjectByWarpgroups) {
 }
 
 TEST(TensorCoreRows, ProjectByWarpgroupsWithRotation) {
-    const Compiled compiled = compile("project", "f16", {{"rotary", 1}, {"activation", 0}, {"head_dim", 64}, {"tile_rows", 128}, {"tile_columns", 128}, {"warp_rows", 16}, {"warpgroups", 1}, {"blocks", 2}, {"stages", 2}});
-    EXPECT_NE(compiled.report.ptx.text.find("m64n128k16.f32.f16.f16"), std::string::npos);
-    expect_lean(compiled.report, 0);
-    EXPECT_EQ(compiled.report.loops[0].unfinished, 0);
+    for (const int head_dim : {32, 64, 128}) {
+        const Compiled compiled = compile("project", "f16", {{"rotary", 1}, {"activation", 0}, {"head_dim", head_dim}, {"tile_rows", 128}, {"tile_columns", 128}, {"warp_rows", 16}, {"warpgroups", 1}, {"blocks", 2}, {"stages", 2}, {"registers", 128}});
+        const std::string &ptx = compiled.report.ptx.text;
+        EXPECT_NE(ptx.find("m64n128k16.f32.f16.f16"), std::string::npos);
+        EXPECT_EQ(count(ptx, "st.global"), 8U) << "64 values of a thread, 16 bytes at once";
+        EXPECT_EQ(count(ptx, "st.global.v4"), 8U);
+        EXPECT_EQ(compiled.report.loops[0].unfinished, 0);
+        for (const auto &[sm, figures] : compiled.report.figures) {
+            EXPECT_LE(figures.registers, 128) << "two blocks on a multiprocessor";
+        }
+        expect_lean(compiled.report, 0);
+    }
 }
 
 TEST(TensorCoreRows, ProjectInF32) {

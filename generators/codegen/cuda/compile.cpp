@@ -110,7 +110,7 @@ CudaReport compile_cuda(const Kernel &kernel, const std::string &function, const
             linked.append(buffer);
             continue;
         }
-        report.ptx = link_ptx(text_of(buffer));
+        report.ptx = link_ptx(text_of(buffer), kernel.registers);
         if (!options.ptx_file.empty()) {
             write(options.ptx_file, report.ptx.text);
         }

@@ -83,7 +83,8 @@ bool contains(const std::string &line, const char *text) {
 
 class Linker {
 public:
-    explicit Linker(const std::string &ptx) {
+    Linker(const std::string &ptx, int registers)
+        : most_registers_(registers) {
         std::istringstream stream(ptx);
         for (std::string line; std::getline(stream, line);) {
             lines_.push_back(line);
@@ -114,6 +115,7 @@ private:
         std::string results;  // empty until the load has been met
     };
 
+    int most_registers_;
     std::vector<std::string> lines_, out_;
     Warpgroups warpgroups_;
     std::map<size_t, Call> calls_;                // by first line
@@ -269,6 +271,9 @@ private:
                         continue;
                     }
                 }
+                if (line == "{" && most_registers_ > 0) {
+                    out_.push_back(".maxnreg " + std::to_string(most_registers_));
+                }
                 out_.push_back(line);
                 if (line == "{") {
                     bodies_.push_back(out_.size());
@@ -389,11 +394,11 @@ private:
 
 }  // namespace
 
-LinkedPtx link_ptx(const std::string &ptx) {
-    if (ptx.find("moa_") == std::string::npos) {
+LinkedPtx link_ptx(const std::string &ptx, int registers) {
+    if (registers == 0 && ptx.find("moa_") == std::string::npos) {
         return {ptx};
     }
-    return Linker(ptx).link();
+    return Linker(ptx, registers).link();
 }
 
 }  // namespace moa::codegen::cuda

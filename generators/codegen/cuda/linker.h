@@ -24,6 +24,8 @@ struct LinkedPtx {
 //
 // A copy is asynchronous if a group is committed after it in the same basic block, so that a wait can cover it; and if it
 // reads through ld.global.nc, because the copy reads when it is issued and not where the load stood.
-LinkedPtx link_ptx(const std::string &ptx);
+//
+// registers: most of a thread, if not 0.
+LinkedPtx link_ptx(const std::string &ptx, int registers = 0);
 
 }  // namespace moa::codegen::cuda

@@ -16,6 +16,10 @@ Halide::Internal::Stmt decide_sight(const Halide::Internal::Stmt &s, std::vector
 // Reads 32-bit words where kWord marks the first of two neighbouring 16-bit elements; the index must be even.
 Halide::Internal::Stmt read_words(const Halide::Internal::Stmt &s);
 
+// Stores dense vectors of 16 and 32 bits an element to outputs by 16 bytes, where they are aligned. Halide's code generator does so for
+// four elements of 32 bits, and cuts all others into 8 bytes.
+Halide::Internal::Stmt store_16_bytes(const Halide::Internal::Stmt &s);
+
 // A Func at block level in MemoryType::Register holds the values of all threads of the block, thread fastest: element =
 // thread + threads * tile. Where each thread touches no column but its own, this is `tiles` registers a thread. (At thread
 // level Halide could not express it: the consumers of a fragment are other loops over threads, and storage must be outside
