@@ -157,6 +157,17 @@ TEST(TensorCoreRows, LocalAttention) {
     expect_lean(compiled.report, 1);
 }
 
+TEST(TensorCoreRows, LocalAttentionByWarpgroups) {
+    const Compiled compiled = compile("local_attention", "bf16", {{"window", 128}, {"head_dim", 64}, {"keys", 64}, {"warps", 8}, {"tiles", 1}, {"stages", 2}, {"warpgroups", 1}, {"copies_last", 1}});
+    EXPECT_EQ(compiled.report.ptx.matrix_products, 4 + 4);
+    EXPECT_EQ(compiled.report.ptx.text.find("ldmatrix"), std::string::npos);
+    EXPECT_EQ(compiled.report.ptx.text.find(".local"), std::string::npos);
+    for (const auto &[sm, figures] : compiled.report.figures) {
+        EXPECT_EQ(figures.spill_bytes, 0) << "sm_" << sm;
+        EXPECT_LE(figures.registers, 128) << "two blocks on a multiprocessor";
+    }
+}
+
 TEST(TensorCoreRows, LocalAttentionInF32) {
     const Compiled compiled = compile("local_attention", "f32", {{"window", 64}, {"head_dim", 64}, {"keys", 32}, {"warps", 4}, {"tiles", 1}, {"stages", 2}});
     EXPECT_NE(compiled.report.ptx.text.find("m16n8k8.row.col.f32.tf32"), std::string::npos);
