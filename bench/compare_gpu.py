@@ -5,7 +5,7 @@
 A round is one process of PyTorch with every peer of every case, then one of `moa bench` for each dtype, all on the same
 GPU. What is compared is the median over rounds of each process's median. Peers: the packages as published in their four
 settings (the fastest counts), dense attention layers and bare attention through PyTorch's FlashAttention-2 and cuDNN back
-ends, cuBLAS. Needs torch with CUDA and the packages of requirements.txt.
+ends (with a mask: memory-efficient attention and cuDNN), cuBLAS. Needs torch with CUDA and the packages of requirements.txt.
 """
 
 import argparse
