@@ -49,6 +49,7 @@ void define_masked(AttentionTensorCore &a) {
     a.valid(lane, warp, key_tile, e, b) = Tuple(words);
     const FuncRef valid = a.valid(lane, warp, key_tile, e, b);
     std::vector<Expr> stored;
+    stored.reserve(num_words);
     for (int i = 0; i < num_words; i++) {
         stored.emplace_back(valid[i]);
     }
