@@ -1,6 +1,7 @@
 #pragma once
 
 #include "Halide.h"
+#include "generators/codegen/cuda/markers.h"
 
 #include <vector>
 
@@ -42,7 +43,8 @@ Halide::Expr load_matrix_transposed(const Halide::Expr &first_word, const Halide
 struct WarpgroupSums {
     int set = 0, columns = 0;
 };
-constexpr int kWarpsOfGroup = 4, kRowsOfGroup = 64;
+constexpr int kWarpsOfGroup = 4;
+using codegen::cuda::marker::kRowsOfGroup;
 Halide::Expr begin_sums(const WarpgroupSums &sums, const std::vector<Halide::Expr> &values);
 Halide::Expr scale_sums(const WarpgroupSums &sums, const Halide::Expr &before, const Halide::Expr &factor, const Halide::Expr &factor_8);  // of rows g, g + 8
 std::vector<Halide::Expr> fragment_at(const WarpgroupSums &sums, const Halide::Expr &token, const Halide::Expr &tile);                     // of 8 columns, constant once loops are unrolled
@@ -61,7 +63,8 @@ Halide::Expr before_copies(const Halide::Expr &sums);
 Halide::Expr multiply_add_rows(Input input, const WarpgroupSums &sums, const Halide::Expr &before, const std::vector<Halide::Expr> &a, const WarpgroupTile &b);
 
 // An element as its bits: what tiles in shared memory hold. Copies of 16 bytes are vectors of them.
-constexpr int kCopyBytes = 16, kWordsOfCopy = 4;
+using codegen::cuda::marker::kCopyBytes;
+constexpr int kWordsOfCopy = kCopyBytes / 4;
 Halide::Expr bits_of(const Halide::Expr &element);
 
 // A storage type as f32, without Halide's emulation of bf16.

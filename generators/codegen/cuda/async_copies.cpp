@@ -16,8 +16,7 @@ using namespace Halide::Internal;
 
 namespace {
 
-constexpr int kCopyBytes = 16;
-constexpr int kRowsOfGroup = 64, kRowsOfMix = 16;  // of the products of a warpgroup
+using marker::kCopyBytes;
 
 // What threads touch in one iteration, in units of a copy.
 using Footprint = std::unordered_set<int64_t>;
@@ -144,9 +143,9 @@ private:
         }
         products++;
         if (marker::is_mix(op->name)) {
-            add_tile(op->args[1], kRowsOfMix, numbers[1], numbers[2], numbers[3]);
+            add_tile(op->args[1], marker::kRowsOfMix, numbers[1], numbers[2], numbers[3]);
         } else {
-            add_tile(op->args[1], kRowsOfGroup, numbers[1], numbers[2], numbers[3]);
+            add_tile(op->args[1], marker::kRowsOfGroup, numbers[1], numbers[2], numbers[3]);
             add_tile(op->args[2], numbers[0], numbers[1], numbers[2], numbers[4]);
         }
     }

@@ -18,6 +18,7 @@ inline constexpr char kResultFloat[] = "moa_result_f32";  // (token, i): a resul
 inline constexpr char kResultWord[] = "moa_result_u32";
 inline constexpr char kCommitCopies[] = "moa_commit_copies";     // (): ends a group of asynchronous copies
 inline constexpr char kWaitForCopies[] = "moa_wait_for_copies";  // (n): until at most n groups are on their way
+inline constexpr int kCopyBytes = 16;                            // of an asynchronous copy
 // Of a warpgroup (tensor_core/instructions.h). Products: (sums, first word of a, of b, set, columns, bytes of a row, parts, bytes
 // of a part of a, of b, whether sums begin at 0); with a in registers: (sums, first word of b, 4 words of a, set, columns, bytes
 // of a row, parts, bytes of a part).
@@ -26,6 +27,7 @@ inline constexpr char kMultiplyBf16[] = "moa_wgmma_bf16";
 inline constexpr char kMultiplyF16[] = "moa_wgmma_f16";
 inline constexpr char kMixBf16[] = "moa_wgmma_mix_bf16";
 inline constexpr char kMixF16[] = "moa_wgmma_mix_f16";
+inline constexpr int kRowsOfGroup = 64, kRowsOfMix = 16;  // of a; of b where a is in registers
 inline bool is_mix(std::string_view name) {
     return name == kMixBf16 || name == kMixF16;
 }
