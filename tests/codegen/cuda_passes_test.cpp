@@ -197,14 +197,15 @@ TEST(CudaPasses, MarkedProductsBeginBeforeTheirIterationsCopies) {
     const std::vector<CopyLoop> loops = {{"k", 1, 0, 1, 0}};
     const auto calls = [](const char *name, int argument) { return Evaluate::make(Call::make(Int(32), name, {argument}, Call::Extern)); };
     const Expr k = variable("k"), sums = Call::make(Int(32), marker::kMultiplyBf16, {0}, Call::Extern);
-    const auto body = [&](const Expr &product, const Expr &guard) {
+    const auto body = [&](const Expr &product, const Expr &guard, const Expr &copied) {
         const Stmt rest = Block::make(store("sums", product, 0), calls("moa_softmax", 7));
-        return Block::make({calls(marker::kWaitForCopies, 0), calls(marker::kWaitForProducts, 0), barrier(), ProducerConsumer::make_produce("tile", store("tile", k, k)),
+        return Block::make({calls(marker::kWaitForCopies, 0), calls(marker::kWaitForProducts, 0), barrier(), ProducerConsumer::make_produce("tile", store("tile", copied, k)),
                             calls(marker::kCommitCopies, 0), ProducerConsumer::make_consume("tile", IfThenElse::make(guard, rest))});
     };
-    const auto of = [&](const Expr &product, const Expr &guard) { return loop("k", variable("n"), ForType::Serial, body(product, guard)); };
+    const Expr element = load(UInt(32), "x", k);
+    const auto of = [&](const Expr &product, const Expr &guard, const Expr &copied) { return loop("k", variable("n"), ForType::Serial, body(product, guard, copied)); };
     const Expr marked = Call::make(Int(32), marker::kBeforeCopies, {sums}, Call::Extern);
-    const std::string text = text_of(begin_products_first(of(marked, 1 <= k), loops));
+    const std::string text = text_of(begin_products_first(of(marked, 1 <= k, element), loops));
     EXPECT_EQ(count(text, "for ("), 2u) << text;
     EXPECT_EQ(count(text, marker::kBeforeCopies), 0u);
     EXPECT_EQ(count(text, marker::kWaitForCopies), 1u) << "nothing is waited for before the first tile is copied: " << text;
@@ -215,9 +216,10 @@ TEST(CudaPasses, MarkedProductsBeginBeforeTheirIterationsCopies) {
     EXPECT_LT(text.find(marker::kCommitCopies, product), softmax);
     EXPECT_EQ(text.find("if ("), std::string::npos);
 
-    const Stmt unmarked = of(sums, 1 <= k);
+    const Stmt unmarked = of(sums, 1 <= k, element);
     EXPECT_EQ(text_of(begin_products_first(unmarked, loops)), text_of(unmarked));
-    EXPECT_THROW(begin_products_first(of(marked, variable("m") <= k), loops), std::runtime_error) << "how many iterations only copy?";
+    EXPECT_THROW(begin_products_first(of(marked, variable("m") <= k, element), loops), std::runtime_error) << "how many iterations only copy?";
+    EXPECT_THROW(begin_products_first(of(marked, 1 <= k, element + 1), loops), std::runtime_error) << "the products may need it";
 }
 
 TEST(CudaPasses, TilesOfProductsBeginAtEightRows) {

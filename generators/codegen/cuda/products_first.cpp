@@ -23,6 +23,21 @@ private:
     }
 };
 
+// Whether there is anything but loads that are stored.
+class FindWork : public IRVisitor {
+public:
+    bool found = false;
+
+private:
+    using IRVisitor::visit;
+    void visit(const Store *op) override {
+        found = found || op->value.as<Load>() == nullptr;
+    }
+    void visit(const Evaluate *op) override {
+        found = found || !is_const(op->value);
+    }
+};
+
 bool is_first(const Stmt &s) {
     FindMarker find;
     s.accept(&find);
@@ -71,7 +86,15 @@ private:
         return Evaluate::make(0);
     }
     Stmt visit(const ProducerConsumer *op) override {
-        return op->is_producer && ahead < 0 ? take(op) : IRMutator::visit(op);
+        if (!op->is_producer || ahead >= 0) {
+            return IRMutator::visit(op);
+        }
+        FindWork work;
+        op->body.accept(&work);
+        if (work.found) {
+            throw std::runtime_error("loop " + loop_ + ": " + op->name + " is computed, not copied, before the products that are to come first");
+        }
+        return take(op);
     }
     Stmt visit(const Evaluate *op) override {
         return is_call(op, marker::kCommitCopies) ? take(op) : IRMutator::visit(op);
