@@ -76,8 +76,7 @@ void define_null(AttentionTensorCore &a) {
     a.null_channels = RDom(0, of_chunk, 0, tile.row_chunks() / 4, "null_channels");
     const Expr first = (a.null_channels.y * 4 + member_of(lane)) * of_chunk, element = a.null_channels.x;
     const Expr row = query_row(a, tile.row_of_tile(group_of(lane) + 8 * a.half));
-    const Expr bits = load_word(word(a.q(first, row, a.h, a.e, a.b)), element / of_word);
-    const Expr query = of_word == 1 ? reinterpret<float>(bits) : widen(reinterpret(a.q.type(), cast<uint16_t>(bits >> cast<uint32_t>(element % of_word * 16))));
+    const Expr query = unpack(a.q.type(), load_word(word(a.q(first, row, a.h, a.e, a.b)), element / of_word), element % of_word);
     tile.at_queries(a.null_part, {lane, warp, a.half, mt}) = 0.f;
     tile.at_queries(a.null_part, {lane, warp, a.half, mt}) += query * a.null_key(first + element, a.h, a.e);
     const auto whole = [&](int row_half) { return pinned(across_lanes(tile.at_queries(a.null_part, {lane, warp, row_half, mt}), plus)); };

@@ -23,17 +23,6 @@ bool is_32_bit(const Op &op) {
     return op.x.type().bits() == 32;
 }
 
-// Element i of a word of x.
-Expr element_of_word(const Op &op, const Expr &word, int i) {
-    if (is_32_bit(op)) {
-        return reinterpret<float>(word);
-    }
-    if (op.x.type().is_bfloat()) {
-        return reinterpret<float>(i == 0 ? word << 16 : word & Internal::make_const(UInt(32), 0xffff0000u));
-    }
-    return cast<float>(reinterpret<float16_t>(cast<uint16_t>(i == 0 ? word : word >> 16)));
-}
-
 // A number of f32 as the sum of two of tf32, to 22 bits: the instruction takes no notice of the low 13 bits of its operands.
 std::vector<Expr> pieces_of(const Expr &value) {
     const Expr high = reinterpret<uint32_t>(value) & Internal::make_const(UInt(32), 0xffffe000u);
@@ -139,7 +128,7 @@ void define_sums(Op &op) {
     for (int half = 0; half < 2; half++) {
         for (int i = 0; i < 2; i++) {
             const Expr word = op.x_words(is_32_bit(op) ? product * 2 + i : Expr(product), half, batch, lane, warp, op.row_tile, b);
-            values[half].push_back(element_of_word(op, word, i));
+            values[half].push_back(unpack(op.x.type(), word, i));
             pieces[half][i] = is_32_bit(op) ? pieces_of(values[half][i]) : std::vector<Expr>{reinterpret<uint32_t>(values[half][i])};
         }
     }
@@ -153,7 +142,7 @@ void define_sums(Op &op) {
         }
     }
     for (int half = 0; half < 2; half++) {
-        const Expr pivot = element_of_word(op, op.pivot(half, lane, warp, op.row_tile, b), 0);
+        const Expr pivot = unpack(op.x.type(), op.pivot(half, lane, warp, op.row_tile, b), 0);
         Expr relative = own[kSums * terms + half], square = own[kSums * terms + 2 + half];
         for (const Expr &value : values[half]) {
             relative += value - pivot;

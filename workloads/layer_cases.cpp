@@ -166,7 +166,9 @@ Result<Plan> attention_plan(const AttentionShape &s, const PlanOptions &options)
     return builder.finish();
 }
 
-Status attention(LayerMaker &maker, const AttentionShape &s) {
+template<int64_t kTokens, int64_t kHeads, int64_t kDim, bool kMasked = false>
+Status attention(LayerMaker &maker) {
+    constexpr AttentionShape s{kTokens, kHeads, kDim, kMasked};
     for (const char *name : {"q", "k", "v"}) {
         maker.input(name, {1, 1, s.heads, s.tokens, s.dim});
     }
@@ -179,16 +181,6 @@ Status attention(LayerMaker &maker, const AttentionShape &s) {
     maker.count_products({s.heads, s.tokens, s.tokens + (s.masked ? 1 : 0)}, 2 * s.dim);
     maker.plan([s](const PlanOptions &options) { return attention_plan(s, options); });
     return {};
-}
-
-template<int64_t kTokens, int64_t kHeads, int64_t kDim>
-Status plain_attention(LayerMaker &maker) {
-    return attention(maker, {kTokens, kHeads, kDim});
-}
-
-template<int64_t kTokens, int64_t kHeads, int64_t kDim>
-Status masked_attention(LayerMaker &maker) {
-    return attention(maker, {.tokens = kTokens, .heads = kHeads, .dim = kDim, .masked = true});
 }
 
 template<int64_t kRows, int64_t kIn, int64_t kOut>
@@ -273,14 +265,14 @@ std::span<const LayerCase> layer_cases() {
         {"moa_self_4x4096_e4", "moa_self_4096_e4 with batch 4", false, true, moa_self_4096_e4<4>},
         {"moa_self_2x8192_e2", "moa_self_8192_e2 with batch 2", false, true, moa_self_8192_e2<2>},
         {"moa_self_32768_e4", "x [1, 32768, 1024]; 4 experts of 16 heads, 4096 queries and keys routed", false, true, moa_self_32768_e4},
-        {"attention_1024x128_d64", "attention alone, 1024 tokens, 128 heads of 64", false, true, plain_attention<1024, 128, 64>},
-        {"attention_4096x32_d64", "attention alone, 4096 tokens, 32 heads of 64", false, true, plain_attention<4096, 32, 64>},
-        {"attention_16384x16_d64", "attention alone, 16384 tokens, 16 heads of 64", false, true, plain_attention<16384, 16, 64>},
-        {"attention_4096x32_d64_masked", "attention_4096x32_d64 with a random mask over keys, a third hidden, and a null key", false, true, masked_attention<4096, 32, 64>},
-        {"attention_1024x128_d128", "attention alone, 1024 tokens, 128 heads of 128", false, true, plain_attention<1024, 128, 128>},
-        {"attention_4096x32_d128", "attention alone, 4096 tokens, 32 heads of 128", false, true, plain_attention<4096, 32, 128>},
-        {"attention_16384x16_d128", "attention alone, 16384 tokens, 16 heads of 128", false, true, plain_attention<16384, 16, 128>},
-        {"attention_4096x32_d128_masked", "attention_4096x32_d128 with a random mask over keys, a third hidden, and a null key", false, true, masked_attention<4096, 32, 128>},
+        {"attention_1024x128_d64", "attention alone, 1024 tokens, 128 heads of 64", false, true, attention<1024, 128, 64>},
+        {"attention_4096x32_d64", "attention alone, 4096 tokens, 32 heads of 64", false, true, attention<4096, 32, 64>},
+        {"attention_16384x16_d64", "attention alone, 16384 tokens, 16 heads of 64", false, true, attention<16384, 16, 64>},
+        {"attention_4096x32_d64_masked", "attention_4096x32_d64 with a random mask over keys, a third hidden, and a null key", false, true, attention<4096, 32, 64, true>},
+        {"attention_1024x128_d128", "attention alone, 1024 tokens, 128 heads of 128", false, true, attention<1024, 128, 128>},
+        {"attention_4096x32_d128", "attention alone, 4096 tokens, 32 heads of 128", false, true, attention<4096, 32, 128>},
+        {"attention_16384x16_d128", "attention alone, 16384 tokens, 16 heads of 128", false, true, attention<16384, 16, 128>},
+        {"attention_4096x32_d128_masked", "attention_4096x32_d128 with a random mask over keys, a third hidden, and a null key", false, true, attention<4096, 32, 128, true>},
         {"project_4096x512x512", "a product of 4096 rows of 512 with weights [512, 512]", false, true, project<4096, 512, 512>},
         {"project_16384x512x1536", "a product of 16384 rows of 512 with weights [1536, 512]", false, true, project<16384, 512, 1536>},
         {"project_4096x1024x3072", "a product of 4096 rows of 1024 with weights [3072, 1024]", false, true, project<4096, 1024, 3072>},

@@ -42,7 +42,8 @@ void LayerMaker::mask(std::string_view name, std::initializer_list<int64_t> shap
 
 void LayerMaker::random_mask(std::string_view name, std::initializer_list<int64_t> shape) {
     const TensorView view = add(name, DType::boolean, shape);
-    std::generate_n(static_cast<uint8_t *>(view.data), view.elements(), [&] { return static_cast<uint8_t>(instance_.random_.chance(2.0 / 3)); });
+    const Array drawn = mask_array(instance_.random_, {view.elements()}, Mask::random);
+    std::transform(drawn.data.begin(), drawn.data.end(), static_cast<uint8_t *>(view.data), [](double valid) { return static_cast<uint8_t>(valid); });
 }
 
 void LayerMaker::output(std::string_view name, DType dtype, std::initializer_list<int64_t> shape) {

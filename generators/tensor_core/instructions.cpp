@@ -147,6 +147,16 @@ Expr round_tf32(const Expr &word) {
     return pure(UInt(32), "moa_to_tf32", {word});
 }
 
+Expr unpack(Type storage, const Expr &word, const Expr &i) {
+    if (storage.bits() == 32) {
+        return reinterpret<float>(word);
+    }
+    if (storage.is_bfloat()) {
+        return reinterpret<float>(select(i == 0, word << 16, word & Internal::make_const(UInt(32), 0xffff0000u)));
+    }
+    return widen(reinterpret(storage, cast<uint16_t>(select(i == 0, word, word >> 16))));
+}
+
 Expr round_to(Type storage, const Expr &value) {
     if (storage == Float(32)) {
         return value;

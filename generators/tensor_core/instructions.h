@@ -80,6 +80,9 @@ Halide::Expr load_word(const Halide::Expr &first_word, const Halide::Expr &i);
 Halide::Expr pack(Input input, const Halide::Expr &low, const Halide::Expr &high);
 Halide::Expr round_tf32(const Halide::Expr &word);
 
+// Element i of a word of a storage type, as f32. i is constant once loops are unrolled.
+Halide::Expr unpack(Halide::Type storage, const Halide::Expr &word, const Halide::Expr &i);
+
 // f32 to a storage type, to nearest even, in one instruction.
 Halide::Expr round_to(Halide::Type storage, const Halide::Expr &value);
 

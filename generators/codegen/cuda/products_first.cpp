@@ -1,5 +1,6 @@
 #include "generators/codegen/cuda/markers.h"
 #include "generators/codegen/cuda/passes.h"
+#include "generators/codegen/cuda/threads.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -10,18 +11,6 @@ using namespace Halide;
 using namespace Halide::Internal;
 
 namespace {
-
-class FindMarker : public IRVisitor {
-public:
-    bool found = false;
-
-private:
-    using IRVisitor::visit;
-    void visit(const Call *op) override {
-        found = found || op->name == marker::kBeforeCopies;
-        IRVisitor::visit(op);
-    }
-};
 
 // Whether there is anything but loads that are stored.
 class FindWork : public IRVisitor {
@@ -39,9 +28,7 @@ private:
 };
 
 bool is_first(const Stmt &s) {
-    FindMarker find;
-    s.accept(&find);
-    return find.found;
+    return has_call(s, [](const std::string &name) { return name == marker::kBeforeCopies; });
 }
 
 bool is_call(const Stmt &s, const char *name) {

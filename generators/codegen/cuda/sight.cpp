@@ -102,18 +102,6 @@ class ReadWords : public ScopedLets {
     }
 };
 
-class HasMarkers : public IRVisitor {
-public:
-    bool found = false;
-
-private:
-    using IRVisitor::visit;
-    void visit(const Call *op) override {
-        found = found || starts_with(op->name, "moa_");
-        IRVisitor::visit(op);
-    }
-};
-
 }  // namespace
 
 Stmt decide_sight(const Stmt &s, std::vector<std::string> &pipelined) {
@@ -128,9 +116,7 @@ Stmt read_words(const Stmt &s) {
 
 Stmt lower_tensor_core(const Stmt &s, std::vector<CopyLoop> &loops) {
     check_alignment(s);
-    HasMarkers markers;
-    s.accept(&markers);
-    if (!markers.found) {
+    if (!has_call(s, [](const std::string &name) { return starts_with(name, "moa_"); })) {
         return s;
     }
     std::vector<std::string> pipelined;

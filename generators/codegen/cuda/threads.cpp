@@ -33,6 +33,23 @@ private:
     }
 };
 
+class FindCall : public IRVisitor {
+public:
+    explicit FindCall(const std::function<bool(const std::string &name)> &is_such)
+        : is_such_(is_such) {
+    }
+    bool found = false;
+
+private:
+    using IRVisitor::visit;
+    const std::function<bool(const std::string &name)> &is_such_;
+
+    void visit(const Call *op) override {
+        found = found || is_such_(op->name);
+        IRVisitor::visit(op);
+    }
+};
+
 class FindMoreThanArithmetic : public IRVisitor {
 public:
     bool found = false;
@@ -62,6 +79,12 @@ std::optional<int> binary(const Expr &e, const std::map<std::string, int> &varia
 }
 
 }  // namespace
+
+bool has_call(const Stmt &s, const std::function<bool(const std::string &name)> &is_such) {
+    FindCall find(is_such);
+    s.accept(&find);
+    return find.found;
+}
 
 bool is_thread_loop(const For *loop) {
     return loop->for_type == ForType::GPUThread || loop->for_type == ForType::GPULane;

@@ -2,14 +2,18 @@
 
 #include "Halide.h"
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
 
-// What the passes share: the threads of a block, and indices as numbers.
+// What the passes share: what a statement calls, the threads of a block, and indices as numbers.
 namespace moa::codegen::cuda {
 
 bool is_thread_loop(const Halide::Internal::For *loop);
+
+// Whether a statement has a call with such a name.
+bool has_call(const Halide::Internal::Stmt &s, const std::function<bool(const std::string &name)> &is_such);
 
 // The thread variables under a statement and their extents, x first.
 class Threads {
