@@ -215,7 +215,10 @@ const Workload &attention_workload() {
                      {"", "swap_pad1"},
                      {"", "exact"}},
          .perf = {"q1024_k1024_d64_h8_e4_null", "q4096_k4096_d64_h8_null", "q2048_k2048_d128_h8_null",
-                  "q1024_k1024_d32_h16_e2_null_mask1", "q16_k32_d64_h8_e2_null_mask1"}},
+                  "q1024_k1024_d32_h16_e2_null_mask1", "q16_k32_d64_h8_e2_null_mask1"},
+         .edges = {"q255_k17_d64", "q256_k9_d64_h2_null_mask1_nan", "q257_k70_d64_mask2_swap", "q256_k33_d32_e2_mask3_nan", "q300_k65_d32_null",
+                   "q256_k16_d128_null", "q283_k37_d128_mask4_nan_b2", "q20_k96_d64_null_mask1", "q20_k97_d64_mask5", "q33_k65_d128_e2_null_mask1_nan",
+                   "q9_k40_d255_null_mask1", "q17_k40_d256"}},
         [](const Shape &shape, DType dtype, uint64_t seed) -> std::unique_ptr<Instance> {
             return std::make_unique<Attention>(shape, dtype, seed);
         });

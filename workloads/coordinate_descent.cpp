@@ -72,7 +72,8 @@ const Workload &coordinate_descent_workload() {
                      {"", "mask1", "mask2", "mask3", "mask4", "mask5"},
                      {"", "nan"},
                      {"", "spread100"}},
-         .perf = {"n4096_k512_b8", "n32768_k4096_b8", "n4096_k1024_r8"}},
+         .perf = {"n4096_k512_b8", "n32768_k4096_b8", "n4096_k1024_r8"},
+         .edges = {"n32768_k4095_spread220_mask1", "n32769_k4096"}},
         build<CoordinateDescent>);
     return workload;
 }

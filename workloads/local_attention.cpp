@@ -190,7 +190,10 @@ const Workload &local_attention_workload() {
                      {"", "gate"},
                      {"", "mask1_nan", "mask5"}},
          .perf = {"n4096_w128_d64_h8_b4_fwd_exact_turned", "n4096_w128_d64_h8_fwd_exact_rotary", "n4096_w128_d64_h8_causal_exact_rotary_b2",
-                  "n4096_w64_d64_h8_fwd_exact_rotary_mask1"}},
+                  "n4096_w64_d64_h8_fwd_exact_rotary_mask1"},
+         .edges = {"n130_w128_d64_back1_fwd2_exact_rotary", "n100_w171_d64_fwd_exact_rotary", "n140_w128_d32_back1_fwd2_exact_mask1", "n100_w171_d32_fwd",
+                   "n129_w128_d128_back1_fwd2_rotary", "n100_w171_d128_fwd_exact_mask5", "n130_w64_d32_fwd_exact_turned", "n193_w64_d64_fwd_exact_turned",
+                   "n130_w64_d128_back2_causal_exact_turned", "n257_w128_d32_causal_exact_turned", "n33_w16_d216_fwd_exact_bias", "n33_w16_d217_fwd_gate"}},
         [](const Shape &shape, DType dtype, uint64_t seed) -> std::unique_ptr<Instance> {
             return std::make_unique<LocalAttention>(shape, dtype, seed);
         });

@@ -231,7 +231,14 @@ const Workload &project_workload() {
          .perf = {"rows4096_in512_heads8_dim64", "rows1024_in512_heads8_dim64_e4_gather_rms_n4096_rotary8",
                   "rows1024_in512_heads16_dim64_e4_gather_rms_n4096_scale8", "rows1024_in512_heads8_dim64_e4",
                   "rows4096_in512_heads24_dim64_ln", "rows2048_in2048_heads16_dim128",
-                  "rows16_in512_heads8_dim64_e2_gather_rms_n1024"}},
+                  "rows16_in512_heads8_dim64_e2_gather_rms_n1024"},
+         // 384, 383 and 256 tiles of 128 x 128 are mostly tails of many experts: that many blocks with little to compute.
+         .edges = {"rows129_in24_dim160_e96_exact", "rows1_in8_dim160_e192_rms", "rows3_in16_dim32_e383_ln", "rows1_in16_dim64_e96_bias", "rows2_in40_dim32_e97",
+                   "rows130_in40_dim136_e64_gelu_bias", "rows130_in24_dim136_e63_b1_ln", "rows33_in40_dim72_gelu", "rows256_in72_dim320_exact",
+                   "rows130_in40_heads2_dim64_gather_rms_swap", "rows70_in24_heads3_dim32_ln_bias_b2", "rows65_in72_heads2_dim128_scale1_e2",
+                   "rows70_in40_heads3_dim64_rotary2_b2", "rows131_in24_heads3_dim32_rotary3_tables_e2_b2", "rows66_in72_heads2_dim128_rotary1_gather_rms",
+                   "rows48_in33_heads2_dim64", "rows49_in33_heads2_dim64_rotary1", "rows49_in1024_dim32", "rows50_in1025_dim32_rotary1", "rows50_in1025_dim32_exact",
+                   "rows1024_in8_dim32_exact", "rows1025_in8_dim32_exact", "rows9_in40_dim256_rotary1", "rows9_in40_dim258_rotary1"}},
         [](const Shape &shape, DType dtype, uint64_t seed) -> std::unique_ptr<Instance> {
             return std::make_unique<Project>(shape, dtype, seed);
         });

@@ -193,7 +193,8 @@ const Workload &router_scores_workload() {
                      {"", "exact"},
                      {"", "special"},
                      {"", "pad3", "shift1_pad2"}},
-         .perf = {"n4096_c512_r8_b4", "n8192_c512_r4", "n4096_c512_r8_b4_cosine8"}},
+         .perf = {"n4096_c512_r8_b4", "n8192_c512_r4", "n4096_c512_r8_b4_cosine8"},
+         .edges = {"n1_c8_b65535"}},
         build<RouterScores>);
     return workload;
 }

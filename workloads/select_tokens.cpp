@@ -151,7 +151,8 @@ const Workload &select_tokens_workload() {
                      {"", "levels4"},
                      {"", "special"}},
          .perf = {"n4096_k512_b8", "n32768_k4096_b8", "n4096_k1024_r8", "n8192_k4096_r4",
-                  "n4096_k512_b8_rank", "n32768_k4096_b8_rank"}},
+                  "n4096_k512_b8_rank", "n32768_k4096_b8_rank"},
+         .edges = {"n32768_k4097_levels1000_mask1", "n32768_k33_rank_special", "n32769_k4097_levels1000", "n32769_k33_rank_mask1"}},
         [](const Shape &shape, DType dtype, uint64_t seed) -> std::unique_ptr<Instance> {
             return std::make_unique<SelectTokens>(shape, dtype, seed);
         });

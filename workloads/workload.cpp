@@ -127,6 +127,8 @@ std::span<const std::string> Workload::shapes(Intent intent) const {
         return combinations_;
     case Intent::perf:
         return shapes_.perf;
+    case Intent::edges:
+        return shapes_.edges;
     }
     return {};
 }

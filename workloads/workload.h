@@ -27,8 +27,9 @@ enum class Intent : uint8_t {
     regular,    // what layers ask for, in moderate sizes
     irregular,  // lengths of 1, primes, one-off tiles, masks, strides, NaN
     options,    // every combination of options, small
-    perf
-};  // sizes worth timing
+    perf,       // sizes worth timing
+    edges       // where rows begin and end to take problems, with as little work as gets there
+};
 
 struct Case {
     std::string op;
@@ -128,6 +129,7 @@ public:
         Texts smoke, regular, irregular;
         std::vector<Texts> options;  // one of every list, joined
         Texts perf;
+        Texts edges;
     };
 
     Workload(std::string_view name, bool any_dtype, std::vector<Key> keys, Shapes shapes, Build build);

@@ -109,14 +109,24 @@ TEST_F(FakeDriver, MemoryRunsOutAndIsGivenBack) {
 }
 
 TEST_F(FakeDriver, RowsThatNeedMoreSharedMemoryArePassedOver) {
+    constexpr int kSmall = 99 * 1024;
+    fake()->shared_bytes = kSmall;
+    const Result<DeviceDescription> small = describe_device(kGpu);
+    ASSERT_TRUE(small.ok()) << small.status().message();
+    EXPECT_EQ(small->shared_bytes, kSmall);
+    int larger = 0;
     for (const Row &row : built_rows()) {
-        if (row.device == DeviceType::cuda && row.shared_bytes > 99 * 1024) {
-            fake()->shared_bytes = 99 * 1024;
-            const Result<DeviceDescription> small = describe_device(kGpu);
-            ASSERT_TRUE(small.ok());
-            EXPECT_LT(small->shared_bytes, row.shared_bytes);
+        if (row.device != DeviceType::cuda) {
+            continue;
         }
+        Problem problem(row.op, row.dtype == "bf16" ? DType::bf16 : (row.dtype == "f16" ? DType::f16 : DType::f32), {});
+        problem.precision = row.dtype == "tf32" ? Precision::tf32 : Precision::exact;
+        const std::string name(row.name);
+        const Status status = select(problem, *small, built_rows(), {&name, 1}).status();
+        EXPECT_EQ(says(status, std::to_string(row.shared_bytes) + " bytes of shared memory a block, not 101376"), row.shared_bytes > kSmall) << status.message();
+        larger += row.shared_bytes > kSmall ? 1 : 0;
     }
+    EXPECT_GT(larger, 0);
 }
 
 TEST(NoDevice, IsSaid) {

@@ -12,9 +12,6 @@
 # how many seconds one of them may take (300).
 set -u
 
-operations="router_scores row_statistics coordinate_descent coordinate_descent_step coordinate_descent_finish select_tokens route_slots select_slots copy_indices
-    project attention local_attention combine rotary_table"
-
 pack() {
     build=$1 folder=$2 source=$(cd "$(dirname "$0")/../.." && pwd)
     mkdir -p "$folder/fake" "$folder/golden/large" "$folder/models"
@@ -159,6 +156,7 @@ run_list() {
     rm -f "$log/list"
 }
 
+operations=$(./gpu_tests --list-ops) && [ -n "$operations" ] || { echo "run_all.sh: gpu_tests does not list its operations" >&2; exit 2; }
 for op in $operations; do
     add tests "ops.$op" ./gpu_tests --op "$op" "--gtest_filter=${op}_*_gpu*"
     add tests "ptx.$op" env CUDA_FORCE_PTX_JIT=1 ./gpu_tests --op "$op" --brief "--gtest_filter=${op}_*_gpu*"

@@ -1,5 +1,6 @@
 #include "tests/ops/row_tests.h"
 
+#include "tests/ops/reached_rows.h"
 #include "workloads/gpu.h"
 #include "workloads/workload.h"
 
@@ -15,15 +16,15 @@
 #include <utility>
 #include <vector>
 
-// Every row that was built times every shape of its operation that it accepts: right within the derived
+// Every row that was built times every shape of its operation that it accepts, which must be one at least: right within the derived
 // tolerance, nothing written outside of the outputs, and the same bits from run to run and for 1, 2 and 5
 // threads.
 namespace moa::workloads {
 
 namespace {
 
-constexpr Intent kTested[] = {Intent::smoke, Intent::regular, Intent::irregular, Intent::options};
-constexpr Intent kBrief[] = {Intent::smoke, Intent::irregular};
+constexpr Intent kTested[] = {Intent::smoke, Intent::regular, Intent::irregular, Intent::options, Intent::edges};
+constexpr Intent kBrief[] = {Intent::smoke, Intent::irregular, Intent::edges};
 
 // The instance of the latest case: rows of an operation meet the same tensors, and its reference runs once.
 Result<Instance *> instance_of(const Workload &workload, const Case &wanted) {
@@ -59,6 +60,15 @@ struct Free {
 };
 
 }  // namespace
+
+bool accepts(const Row &row, const Problem &problem) {
+    DeviceDescription everything = describe_host();
+    everything.device.type = row.device;
+    everything.features = ~CpuFeatures{0};
+    everything.shared_bytes = std::numeric_limits<int>::max();
+    everything.capability = row.exact ? row.capability : std::numeric_limits<int>::max();
+    return select_row(row, problem, everything).ok();
+}
 
 Status run_with(Instance &instance, const Row &row, int threads) {
     const size_t bytes = static_cast<size_t>(threads) * instance.scratch_bytes(row);
@@ -113,8 +123,9 @@ private:
         const Result<Instance *> made = instance_of(workload_, case_);
         ASSERT_TRUE(made) << made.status().message();
         Instance &instance = **made;
+        ASSERT_TRUE(accepts(row_, instance.problem())) << "the row does not take the case that it was to be tested by: " << case_.shape;
         const Result<Choice> choice = select_row(row_, instance.problem(), *gpu);
-        if (!choice.ok()) {
+        if (!choice.ok()) {  // for what the GPU lacks: of the sizes, nothing is left to refuse
             GTEST_SKIP() << choice.status().message();
         }
         const Status prepared = instance.prepare(row_);
@@ -141,16 +152,6 @@ private:
     int runs_;  // on a GPU
 };
 
-// What a row says of a case on a machine that has everything, so that only sizes count.
-bool accepts(const Row &row, const Problem &problem) {
-    DeviceDescription everything = describe_host();
-    everything.device.type = row.device;
-    everything.features = ~CpuFeatures{0};
-    everything.shared_bytes = std::numeric_limits<int>::max();
-    everything.capability = row.exact ? row.capability : std::numeric_limits<int>::max();
-    return select_row(row, problem, everything).ok();
-}
-
 // Every case of a dtype that some row was built for must be taken by one of them.
 class AcceptedTest : public testing::Test {
 public:
@@ -168,7 +169,7 @@ private:
 };
 
 // Of one device: rows of the case's dtype and precision that accept its sizes.
-void register_case(const Workload &workload, const Case &tested, DeviceType device, bool once) {
+void register_case(const Workload &workload, const Case &tested, DeviceType device, bool once, bool brief, ReachedRows &reached) {
     std::vector<const Row *> rows;
     for (const Row &row : built_rows()) {
         if (row.op == tested.op && row.device == device && dtype_of(row) == tested.dtype && precision_of(row) == tested.precision) {
@@ -185,6 +186,7 @@ void register_case(const Workload &workload, const Case &tested, DeviceType devi
     for (const Row *row : rows) {
         if (made.ok() && accepts(*row, (*made)->problem())) {
             taken = true;
+            reached.add(*row, brief);
             testing::RegisterTest(suite.c_str(), (tested.shape + "/" + std::string(row->name)).c_str(), nullptr, nullptr, __FILE__, __LINE__,
                                   [&workload, tested, row, once]() -> testing::Test * { return new RowTest(workload, tested, *row, once); });
         }
@@ -204,28 +206,39 @@ void register_case(const Workload &workload, const Case &tested, DeviceType devi
 
 }  // namespace
 
+std::vector<std::string_view> tested_operations() {
+    std::vector<std::string_view> names;
+    for (const Workload *workload : all_workloads()) {
+        names.push_back(workload->name());
+    }
+    return names;
+}
+
 void register_row_tests(const RowTests &wanted) {
     const std::span<const Intent> intents = wanted.brief ? std::span<const Intent>(kBrief) : std::span<const Intent>(kTested);
+    ReachedRows reached;
     for (const Workload *workload : all_workloads()) {
         if (!wanted.op.empty() && workload->name() != wanted.op) {
             continue;
         }
         for (const DType dtype : workload->dtypes()) {
             for (const Intent intent : intents) {
+                const bool brief = std::find(std::begin(kBrief), std::end(kBrief), intent) != std::end(kBrief);
                 for (const std::string &shape : workload->shapes(intent)) {
                     const Case exact{.op = std::string(workload->name()), .dtype = dtype, .shape = shape};
                     if (!wanted.gpus) {
-                        register_case(*workload, exact, DeviceType::cpu, wanted.brief);
+                        register_case(*workload, exact, DeviceType::cpu, wanted.brief, brief, reached);
                     }
-                    register_case(*workload, exact, DeviceType::cuda, wanted.brief);
+                    register_case(*workload, exact, DeviceType::cuda, wanted.brief, brief, reached);
                     if (dtype == DType::f32) {
                         Case tf32 = exact;
                         tf32.precision = Precision::tf32;
-                        register_case(*workload, tf32, DeviceType::cuda, wanted.brief);
+                        register_case(*workload, tf32, DeviceType::cuda, wanted.brief, brief, reached);
                     }
                 }
             }
         }
+        reached.register_tests(workload->name(), wanted.gpus);
     }
 }
 

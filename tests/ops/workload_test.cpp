@@ -76,7 +76,7 @@ TEST(Workload, ContradictingOrHugeSizesAreRefused) {
 TEST(Workload, EveryListedShapeParses) {
     for (const Workload *workload : all_workloads()) {
         for (const Intent intent :
-             {Intent::smoke, Intent::regular, Intent::irregular, Intent::options, Intent::perf}) {
+             {Intent::smoke, Intent::regular, Intent::irregular, Intent::options, Intent::edges, Intent::perf}) {
             EXPECT_FALSE(workload->shapes(intent).empty()) << workload->name();
             for (const std::string &shape : workload->shapes(intent)) {
                 const Result<Shape> parsed = Shape::parse(workload->keys(), shape);
