@@ -1,6 +1,7 @@
 #include "tools/cases/verify_case.h"
 #include "tools/commands.h"
 
+#include <algorithm>
 #include <memory>
 
 namespace moa::tools {
@@ -9,8 +10,17 @@ namespace {
 
 struct RunCaseOptions {
     std::string file, output;
+    bool impose = false;
     RunOptions run;
 };
+
+// Whether recorded routes can stand for the layer's own.
+Status check_imposed(const CaseLayer &layer) {
+    if (std::none_of(layer.outputs.begin(), layer.outputs.end(), [](const CaseOutput &o) { return o.selection.has_value(); })) {
+        return invalid("--imposed-routes: the layer routes nothing");
+    }
+    return layer.routes_missing ? invalid("--imposed-routes: the case has no route.<router>.idx of some router") : Status();
+}
 
 // Says why, and whether it is the case's fault or this build's.
 int refuse(const std::string &file, const Status &status) {
@@ -31,7 +41,10 @@ int run(const RunCaseOptions &o) {
     if (!layer.ok()) {
         return refuse(o.file, layer.status());
     }
-    const Result<Plan> plan = layer->plan(*options, false);
+    if (Status status = o.impose ? check_imposed(*layer) : Status(); !status) {
+        return refuse(o.file, status);
+    }
+    const Result<Plan> plan = layer->plan(*options, o.impose);
     Result<Outputs> outputs = plan.ok() ? run_case(*layer, *plan) : plan.status();
     if (!outputs.ok()) {
         return refuse(o.file, outputs.status());
@@ -58,9 +71,11 @@ void add_run(CLI::App &app, int &exit_code) {
     CLI::App *command = app.add_subcommand("run", "Run a layer on the inputs of a case file, and write its outputs");
     command->add_option("file", options->file, "safetensors file with weights w.*, inputs in.* and the metadata `case` (tests/golden/README.md)")->required();
     command->add_option("-o,--output", options->output, "safetensors file to write; it appears whole or not at all")->required();
+    command->add_flag("--imposed-routes", options->impose, "route as the file's route.<router>.idx say, not by similarity");
     add_run_options(*command, options->run, true);
     command->footer("Outputs are named as in recorded cases: out.<name>, and route.<router>.{s,y,idx} of what was routed, all positions of a\n"
-                    "sequence in order. Recorded outputs in the file are not read.\n"
+                    "sequence in order. Recorded outputs in the file are not read,\n"
+                    "recorded routes only with --imposed-routes.\n"
                     "\n"
                     "Exit codes:\n"
                     "  0  the outputs were written\n"

@@ -3,13 +3,13 @@
 #include "moa/version.h"
 #include "tools/case_runner.h"
 #include "tools/peak.h"
+#include "tools/resident.h"
 #include "workloads/layers.h"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <cmath>
-#include <sys/resource.h>
 
 namespace moa::tools {
 
@@ -31,6 +31,9 @@ struct CaseResult {
     std::vector<double> step_seconds;  // medians; only with --steps
     double launch_seconds = 0;         // GPUs: of the host, for all steps of a run
     size_t launches = 0;               // GPUs: kernels, copies and fills of a run
+    double weight_bytes = 0, output_bytes = 0;
+    double layer_mb = 0;           // CPUs: resident memory of inputs, outputs, weights and plan
+    std::optional<double> run_mb;  // CPUs: its largest growth in runs
 };
 
 // Two runs, of which the second must give the same bits.
@@ -74,6 +77,7 @@ Status time_case(CaseRunner &runner, const SuiteOptions &options, CaseResult &re
 CaseResult run_case(const LayerCase &layer, const SuiteOptions &options, const PlanOptions &plan_options) {
     CaseResult result;
     result.name = layer.name;
+    const MemoryGrowth of_layer;
     Result<std::unique_ptr<LayerInstance>> instance = layer.make(plan_options.dtype, options.seed);
     Result<Plan> plan = instance.ok() ? (*instance)->plan(plan_options) : Result<Plan>(instance.status());
     if (!plan.ok()) {
@@ -83,10 +87,15 @@ CaseResult run_case(const LayerCase &layer, const SuiteOptions &options, const P
     result.flops = (*instance)->flops();
     result.bytes = (*instance)->bytes();
     result.workspace_bytes = plan->workspace_bytes();
+    result.weight_bytes = (*instance)->weight_bytes();
+    result.output_bytes = (*instance)->output_bytes();
     result.steps = plan->steps();
+    result.layer_mb = of_layer.held_mb();
+    const MemoryGrowth of_runs;
     const Result<std::unique_ptr<CaseRunner>> runner = CaseRunner::make(**instance, *std::move(plan));
     result.error = runner.ok() ? check_case(**instance, **runner, result) : runner.status();
     if (result.error) {
+        result.run_mb = plan_options.device.type == DeviceType::cpu ? of_runs.most_mb() : std::nullopt;
         result.error = time_case(**runner, options, result);
     }
     return result;
@@ -131,13 +140,6 @@ int worse_code(int a, int b) {
     return b == kFail || a == kPass ? b : a;
 }
 
-// Peak resident memory of this process so far.
-double peak_rss_mb() {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    return static_cast<double>(usage.ru_maxrss) / 1024;
-}
-
 // --- JSON -------------------------------------------------------------------------------------------------------------
 
 Json machine_json(const DeviceDescription &host, int threads) {
@@ -171,6 +173,12 @@ Json case_json(const CaseResult &result, DType dtype, int threads) {
     json["flops"] = result.flops;
     json["bytes"] = result.bytes;
     json["workspace_bytes"] = result.workspace_bytes;
+    json["weight_bytes"] = result.weight_bytes;
+    json["output_bytes"] = result.output_bytes;
+    if (result.run_mb) {
+        json["layer_mb"] = result.layer_mb;
+        json["run_mb"] = *result.run_mb;
+    }
     json["output_hash"] = text("{:016x}", result.output_hash);
     json["rows"] = Json::array();
     for (const Plan::Step &step : result.steps) {
@@ -228,10 +236,6 @@ void print_table(const std::vector<CaseResult> &results, DType dtype, int thread
         print_steps(result);
     }
 }
-
-}  // namespace
-
-namespace {
 
 // A graph's replay, and beside it what starting the steps one by one costs the host.
 void print_gpu_table(const std::vector<CaseResult> &results, DType dtype, const DeviceDescription &device, double copied) {

@@ -6,7 +6,7 @@
 #include "workloads/data.h"
 #include "workloads/layer_maker.h"
 
-// The cases of the suite "reference", which bench/compare.py states a second time in PyTorch, by name.
+// The cases of the suite "reference", which bench/cases.py states a second time for PyTorch, by name.
 namespace moa::workloads {
 
 namespace {
@@ -273,6 +273,7 @@ std::span<const LayerCase> layer_cases() {
         {"attention_4096x32_d128", "attention alone, 4096 tokens, 32 heads of 128", false, true, attention<4096, 32, 128>},
         {"attention_16384x16_d128", "attention alone, 16384 tokens, 16 heads of 128", false, true, attention<16384, 16, 128>},
         {"attention_4096x32_d128_masked", "attention_4096x32_d128 with a random mask over keys, a third hidden, and a null key", false, true, attention<4096, 32, 128, true>},
+        {"local_16384x8_d64", "local attention alone, 16384 tokens, 8 heads of 64, windows of 128 and rotary positions", false, false, local_case},
         {"project_4096x512x512", "a product of 4096 rows of 512 with weights [512, 512]", false, true, project<4096, 512, 512>},
         {"project_16384x512x1536", "a product of 16384 rows of 512 with weights [1536, 512]", false, true, project<16384, 512, 1536>},
         {"project_4096x1024x3072", "a product of 4096 rows of 1024 with weights [3072, 1024]", false, true, project<4096, 1024, 3072>},

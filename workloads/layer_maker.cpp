@@ -59,7 +59,9 @@ void LayerMaker::weight(const std::string &name, std::initializer_list<int64_t> 
     std::generate(values.begin(), values.end(), [&] { return static_cast<float>(value()); });
     weights_[name] = TensorView(values.data(), DType::f32, shape);
     // Matrices are packed in the storage dtype; the rest stays f32.
-    instance_.bytes_ += static_cast<double>(values.size() * size_bytes(is_matrix ? instance_.dtype() : DType::f32));
+    const auto bytes = static_cast<double>(values.size() * size_bytes(is_matrix ? instance_.dtype() : DType::f32));
+    instance_.weight_bytes_ += bytes;
+    instance_.bytes_ += bytes;
 }
 
 void LayerMaker::matrix(const std::string &name, std::initializer_list<int64_t> shape, int64_t in) {

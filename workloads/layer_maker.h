@@ -59,4 +59,7 @@ private:
     TensorMap weights_;
 };
 
+// Local attention alone: a case of the suite.
+Status local_case(LayerMaker &maker);
+
 }  // namespace moa::workloads

@@ -54,6 +54,14 @@ Result<Plan> LayerInstance::plan(PlanOptions options) const {
     return make_plan_(options);
 }
 
+double LayerInstance::output_bytes() const {
+    double bytes = 0;
+    for (const size_t place : outputs_) {
+        bytes += static_cast<double>(byte_count(tensors_[place].tensor));
+    }
+    return bytes;
+}
+
 void LayerInstance::poison() {
     for (const size_t place : outputs_) {
         const TensorView &view = tensors_[place].tensor;

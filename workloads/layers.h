@@ -47,6 +47,11 @@ public:
     double bytes() const {
         return bytes_;
     }
+    // Of them, the weights, and the outputs.
+    double weight_bytes() const {
+        return weight_bytes_;
+    }
+    double output_bytes() const;
 
     void poison();  // outputs become NaN, and no valid index either
     // Fails with the first output element that is no number (or negative, as no index is).
@@ -66,7 +71,7 @@ private:
     std::vector<NamedTensor> tensors_;
     std::vector<size_t> outputs_;  // places in tensors_
     std::function<Result<Plan>(const PlanOptions &)> make_plan_;
-    double flops_ = 0, bytes_ = 0;
+    double flops_ = 0, bytes_ = 0, weight_bytes_ = 0;
 };
 
 struct LayerCase {

@@ -39,6 +39,60 @@ TEST(Run, NeedsNoRecordedOutputs) {
     EXPECT_EQ(written->tensors().find("out.tokens")->second.dtype, DType::bf16);
 }
 
+// The routes of a file stand for the layer's own, and change what comes out.
+TEST(Run, ImposesRecordedRoutes) {
+    const Folder folder;
+    const Result<SafeTensors> file = SafeTensors::open(kGolden + "/moa_self_e1_h8.safetensors");
+    ASSERT_TRUE(file.ok());
+    ChangedCase changed(*file);
+    HostTensor &routes = changed.tensors["route.query_router.idx"];
+    for (size_t i = 0; i < routes.size(); i++) {
+        routes.set(i, static_cast<double>(i % static_cast<size_t>(routes.shape().back())));  // the first positions
+    }
+    ASSERT_TRUE(changed.write(folder / "case.safetensors").ok());
+    ASSERT_EQ(run_tool({"run", folder / "case.safetensors", "-o", folder / "own.safetensors"}).exit_code, 0);
+    const ToolRun run = run_tool({"run", folder / "case.safetensors", "-o", folder / "imposed.safetensors", "--imposed-routes"});
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    const Result<RecordedCase> own = RecordedCase::open(folder / "own.safetensors"), imposed = RecordedCase::open(folder / "imposed.safetensors");
+    ASSERT_TRUE(own.ok() && imposed.ok());
+    const HostTensor got = imposed->tensor("route.query_router.idx"), other = own->tensor("route.query_router.idx");
+    bool differs = false;
+    for (size_t i = 0; i < got.size(); i++) {
+        EXPECT_EQ(got[i], routes[i]);
+        differs = differs || other[i] != got[i];
+    }
+    EXPECT_TRUE(differs);
+
+    const ToolRun none = run_tool({"run", kGolden + "/lmha_causal_exact.safetensors", "-o", folder / "none.safetensors", "--imposed-routes"});
+    EXPECT_EQ(none.exit_code, 2);
+    EXPECT_NE(none.err.find("routes nothing"), std::string::npos) << none.err;
+    std::erase_if(changed.tensors, [](const auto &entry) { return entry.first == "route.key_value_router.idx"; });
+    ASSERT_TRUE(changed.write(folder / "case.safetensors").ok());
+    EXPECT_EQ(run_tool({"run", folder / "case.safetensors", "-o", folder / "none.safetensors", "--imposed-routes"}).exit_code, 2);
+}
+
+TEST(Run, RunsATorchLinear) {
+    const Folder folder;
+    HostTensor weight(DType::f32, {3, 2}), bias(DType::f32, {3}), x(DType::f32, {1, 5, 2});
+    for (HostTensor *tensor : {&weight, &bias, &x}) {
+        for (size_t i = 0; i < tensor->size(); i++) {
+            tensor->set(i, static_cast<double>(i) / 4);
+        }
+    }
+    const std::string config = R"({"config": {"name": "linear", "module": "Linear", "init": {"in_features": 2, "out_features": 3}}})";
+    ASSERT_TRUE(write_safetensors(folder / "case.safetensors", {{"w.weight", weight.view()}, {"w.bias", bias.view()}, {"in.x", x.view()}}, {{"case", config}}).ok());
+    const ToolRun run = run_tool({"run", folder / "case.safetensors", "-o", folder / "out.safetensors"});
+    ASSERT_EQ(run.exit_code, 0) << run.err;
+    const Result<RecordedCase> written = RecordedCase::open(folder / "out.safetensors");
+    ASSERT_TRUE(written.ok());
+    const HostTensor got = written->tensor("out.out");
+    ASSERT_EQ(got.shape(), (std::vector<int64_t>{1, 5, 3}));
+    for (size_t i = 0; i < got.size(); i++) {
+        const size_t n = i / 3, o = i % 3;
+        EXPECT_FLOAT_EQ(static_cast<float>(got[i]), static_cast<float>(x[2 * n] * weight[2 * o] + x[2 * n + 1] * weight[2 * o + 1] + bias[o]));
+    }
+}
+
 TEST(Run, FailuresLeaveNothing) {
     const Folder folder;
     const std::string good = kGolden + "/moa_self_e1_h8.safetensors", cut = folder / "cut.safetensors";

@@ -55,6 +55,7 @@ Result<CaseLayer> layer_of(const RecordedCase &recorded);
 
 // Of one module each.
 Result<CaseLayer> attention_case(const RecordedCase &recorded);
+Result<CaseLayer> linear_case(const RecordedCase &recorded);
 Result<CaseLayer> local_attention_case(const RecordedCase &recorded);
 Result<CaseLayer> local_mha_case(const RecordedCase &recorded);
 Result<CaseLayer> mixture_case(const RecordedCase &recorded);
