@@ -1,12 +1,15 @@
-"""The layers of this library against PyTorch on the same machine: `./dev compare`, or
+"""The layers of this library against PyTorch on the CPU: `./dev compare`, or
 
     MOA_TOOL=<path of moa> python3 bench/compare.py [--cases NAME,...] [--dtypes f32,bf16] [--rounds N] [--threads N]
 
-Every measurement is a process of its own, pinned as this one is, with the same number of threads; in each round, every
-contender of a case has a turn (one whose runs take more than 10 s, in the first round only). Medians are over rounds, of
-each process's median; the spread is (max - min) / median. A measurement during which other programs used more than 5 % of
-the cores is repeated (--retries, --patience), and the least disturbed counts; what they used at most is printed as `others`.
-Needs torch, the three packages of requirements.txt and, for --plot, matplotlib.
+Every measurement is a process of its own, pinned as this one is, with the same number of threads. The first round measures every
+setting of every peer (peers.py; --compile adds torch.compile), a further one those within 1.3 times of the best of their family
+(one whose runs take more than 10 s, no more). Medians are over rounds, of each process's median; the spread is (max - min) / median.
+A measurement during which other programs used more than 5 % of the cores is repeated (--retries, --patience), and the least
+disturbed counts; what they used at most is printed as `others`. Memory is by how much a process grows: `layer` by inputs, weights
+and plan, `run` at most beyond that in a run. Errors against double precision are accuracy.py's, on the same cases and dtypes.
+Needs torch, the packages of requirements.txt and, for --plot, matplotlib. Exit code: 1 if a case of this library did not run, or
+its error is above twice PyTorch's.
 """
 
 import argparse
@@ -14,104 +17,39 @@ import importlib.util
 import json
 import os
 import platform
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
+import accuracy
+import cases
 import peers
-
-# Contenders: how tables name them.
-NAMES = {
-    "plain": "package, einsum",
-    "flash": "package, flash_attn",
-    "dense": "PyTorch dense SDPA",
-    "moa": "moa",
-}
-
-
-class Failure(Exception):
-    """A contender that did not run, with the reason."""
-
+import peers_cpu
+import report
+from measuring import DISTURBED, Failure, contending, ratio, run_json, run_lines, summary, undisturbed, winner
+from options import listed, tool
 
 SLOW_MS = 10e3
-
-
-DISTURBED = 0.05
-
-
-def busy_seconds(cores):
-    """What these cores worked since they started, the time that a hypervisor took from them included."""
-    total = 0
-    for line in Path("/proc/stat").read_text().splitlines():
-        name, *ticks = line.split()
-        if name in cores:
-            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, ticks[:8])
-            total += user + nice + system + irq + softirq + steal
-    return total / os.sysconf("SC_CLK_TCK")
-
-
-def child_seconds():
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def wait_for_quiet(cores, patience):
-    """Returns when other programs leave the cores alone, or after so many seconds."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        busy = busy_seconds(cores)
-        time.sleep(0.5)
-        if busy_seconds(cores) - busy <= DISTURBED * 0.5 * len(cores):
-            return
-
-
-def undisturbed(run, options):
-    """The measurement that other programs disturbed least, with their share of the cores."""
-    cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
-    best = None
-    for _ in range(options.retries + 1):
-        wait_for_quiet(cores, options.patience)
-        begin, busy, own = time.monotonic(), busy_seconds(cores), child_seconds()
-        result = run()
-        used = busy_seconds(cores) - busy - (child_seconds() - own)
-        result["others"] = max(0.0, used / len(cores) / (time.monotonic() - begin))
-        if best is None or result["others"] < best["others"]:
-            best = result
-        if best["others"] <= DISTURBED:
-            break
-    return best
-
-
-def run_json(command, environment, options):
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=options.timeout)
-    except subprocess.TimeoutExpired:
-        raise Failure(f"took more than {options.timeout:g} s") from None
-    try:
-        return json.loads(result.stdout)
-    except ValueError:
-        lines = (result.stderr.strip() or f"exit code {result.returncode}").splitlines()
-        raise Failure(lines[-1]) from None
+OURS = "moa"
 
 
 def measure_moa(case, dtype, options):
     command = [options.tool, "bench", "--suite", "reference", "--device", "cpu", "--case", case, "--dtype", dtype, "--json",
-               "--threads", str(options.threads), "--min-runs", str(options.min_runs), "--min-time", str(options.min_time)]
-    answer = run_json(command, os.environ, options)
+               "--threads", options.threads, "--min-runs", options.min_runs, "--min-time", options.min_time]
+    answer = run_json(command, os.environ, options.timeout)
     result = answer["cases"][0]
     if "error" in result:
         raise Failure(result["error"])
+    if "run_mb" in result:  # PyTorch makes its outputs in a run, `moa bench` before it
+        outputs = result["output_bytes"] / 2 ** 20
+        result |= {"run_mb": result["run_mb"] + outputs, "layer_mb": result["layer_mb"] - outputs}
     return result | {"peak_rss_mb": answer["peak_rss_mb"], "machine": answer["machine"], "versions": answer["versions"]}
 
 
 def measure_peer(peer, case, dtype, options):
     threads = {name: str(options.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    command = [sys.executable, peers.__file__, peer, case, "--dtype", dtype, "--threads", str(options.threads),
-               "--min-runs", str(options.min_runs), "--min-time", str(options.min_time)]
-    return run_json(command, os.environ | threads | {"CUDA_VISIBLE_DEVICES": ""}, options)
+    command = [sys.executable, peers_cpu.__file__, case, peer, "--dtype", dtype, "--threads", options.threads,
+               "--min-runs", options.min_runs, "--min-time", options.min_time]
+    return run_json(command, os.environ | threads | {"CUDA_VISIBLE_DEVICES": ""}, options.timeout)
 
 
 def progress(line):
@@ -119,170 +57,63 @@ def progress(line):
         print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
-def measure(kind, case, dtype, options):
-    return measure_moa(case, dtype, options) if kind == "moa" else measure_peer(kind, case, dtype, options)
+def families_of(case, dtype, options):
+    """{contender: family}, this library's included."""
+    found = peers.cpu_peers(case, dtype)
+    return {name: peer.family for name, peer in found.items() if peer.rank < 3 or options.compile} | {OURS: OURS}
 
 
-def contenders(case, dtypes):
-    router = case in peers.ROUTERS
-    kinds = ["plain", "moa"] if router else ["plain", "flash", "dense", "moa"]
-    return [(kind, dtype) for kind in kinds for dtype in dtypes if not (router and dtype != "f32")]
-
-
-def compare_case(case, options):
-    """All rounds of one case: {"kind dtype": summary}."""
-    turns = {contender: [] for contender in contenders(case, options.dtypes)}
-    errors = {}
+def compare_case(case, dtype, options):
+    """All rounds of one case in one dtype: {contender: summary}."""
+    families = families_of(case, dtype, options)
+    turns, results = {name: [] for name in families}, {}
     for turn in range(options.rounds):
-        for (kind, dtype), earlier in turns.items():
-            if (kind, dtype) in errors or (earlier and earlier[-1]["median_ms"] > SLOW_MS):
+        for name in families if turn == 0 else contending(results, families):
+            if turns[name] and turns[name][-1]["median_ms"] > SLOW_MS:
                 continue
-            progress(f"{case}, round {turn + 1} of {options.rounds}: {NAMES[kind]}, {dtype}")
+            progress(f"{case}, {dtype}, round {turn + 1} of {options.rounds}: {name}")
             try:
-                earlier.append(undisturbed(lambda: measure(kind, case, dtype, options), options))
+                turns[name].append(undisturbed(lambda: measure_moa(case, dtype, options) if name == OURS else measure_peer(name, case, dtype, options), options))
+                results[name] = summary(turns[name])
             except Failure as failure:
-                errors[kind, dtype] = str(failure)
+                results[name] = {"error": str(failure)}
     progress("")
-    return {f"{kind} {dtype}": {"error": errors[kind, dtype]} if (kind, dtype) in errors else summary(rounds)
-            for (kind, dtype), rounds in turns.items()}
+    return {name: results[name] for name in families}
 
 
-def summary(rounds):
-    medians = [r["median_ms"] for r in rounds]
-    result = {"median_ms": statistics.median(medians), "spread": (max(medians) - min(medians)) / statistics.median(medians),
-              "min_ms": min(r["min_ms"] for r in rounds), "peak_rss_mb": max(r["peak_rss_mb"] for r in rounds),
-              "others": max(r["others"] for r in rounds)}
-    rates = [r["matmul_gflops"] for r in rounds if r.get("matmul_gflops")]
-    if rates:
-        result["matmul_gflops"] = statistics.median(rates)
-    for key in ("flops", "bytes", "rows", "workspace_bytes", "torch", "imported_rss_mb", "machine", "versions"):
-        if key in rounds[-1]:
-            result[key] = rounds[-1][key]
-    return result | {"rounds": rounds}
+def errors_of(case, options):
+    """{dtype: what accuracy.py says}."""
+    command = [sys.executable, accuracy.__file__, "--cases", case, "--dtypes", ",".join(options.dtypes), "--threads", options.threads, "--lines"]
+    try:
+        return {result["dtype"]: result for result in run_lines(command, os.environ, 2 * options.timeout)}
+    except Failure as failure:
+        return {options.dtypes[0]: {"error": str(failure)}}
 
 
-def ran(results, kind, dtype):
-    result = results.get(f"{kind} {dtype}", {})
-    return result if "median_ms" in result else None
-
-
-def best_package(results, dtype):
-    """(kind, result) of the package's better setting."""
-    found = [(kind, ran(results, kind, dtype)) for kind in ("plain", "flash")]
-    return min((f for f in found if f[1]), key=lambda f: f[1]["median_ms"], default=(None, None))
-
-
-def ratio(a, b, key="median_ms"):
-    return a[key] / b[key] if a and b else None
-
-
-def conclusions(case, results, options):
-    """What a case comes to: figures above 1 favour this library, except `ideal`, `bf16` and `rss`."""
-    first = options.dtypes[0]
-    ours, bf16, dense = ran(results, "moa", first), ran(results, "moa", "bf16"), ran(results, "dense", first)
-    setting, package = best_package(results, first)
-    rate = dense and dense.get("matmul_gflops")
+def conclusions(case, dtype, results, options):
+    """What a case comes to in a dtype: ratios above 1 favour this library, except of `ideal` and memory."""
+    families = families_of(case, dtype, options)
+    ours = winner(results, families, OURS)[1]
+    (setting, package), (dense_setting, dense) = winner(results, families, "package"), winner(results, families, "dense")
+    rate = next((r["matmul_gflops"] for r in results.values() if "matmul_gflops" in r), None)
     return {
-        "case": case, "dtype": first, "setting": setting,
+        "case": case, "dtype": dtype, "setting": setting, "dense_setting": dense_setting,
         "package": ratio(package, ours), "dense": ratio(dense, ours),
         # The same of the shortest runs, which a busy machine disturbs least.
         "package_min": ratio(package, ours, "min_ms"), "dense_min": ratio(dense, ours, "min_ms"),
         # Time as a multiple of what the floating-point operations would take at the rate of torch.matmul.
-        "ideal": ours["median_ms"] / (ours["flops"] / rate / 1e6) if ours and rate else None,
-        "bf16": ratio(bf16, ours) if first == "f32" else None,
-        "rss": ratio(ours, package, "peak_rss_mb"),
+        "ideal": ours["median_ms"] / (ours["flops"] / rate / 1e6) if ours and rate and ours.get("flops") else None,
+        "run_mb": ours and ours.get("run_mb"), "package_run_mb": package and package.get("run_mb"), "dense_run_mb": dense and dense.get("run_mb"),
+        "layer_mb": ours and ours.get("layer_mb"), "package_layer_mb": package and package.get("layer_mb"),
+        "moa_ms": ours and ours["median_ms"], "package_ms": package and package["median_ms"], "dense_ms": dense and dense["median_ms"],
+        "spreads": [r and r["spread"] for r in (ours, package, dense)],
     }
-
-
-# --- printing ---------------------------------------------------------------------------------------------------------
-
-def text(value, pattern="{:.2f} x"):
-    return "-" if value is None else pattern.format(value)
-
-
-def print_case(case, results):
-    known = next((r["flops"] for r in results.values() if "flops" in r), None)
-    print(f"{case}" + (f": {known / 1e9:.3g} GFLOP" if known else ""))
-    for name, r in results.items():
-        kind, dtype = name.split()
-        title = f"  {NAMES[kind] if case not in peers.ROUTERS or kind == 'moa' else 'package, coor_descent + topk'}, {dtype}"
-        if "error" in r:
-            print(f"{title:<36} did not run: {r['error'][:100]}")
-            continue
-        rate = f"{known / r['median_ms'] / 1e6:8.1f} GFLOP/s" if known and kind == "moa" else " " * 16
-        more = f", torch.matmul {r['matmul_gflops']:.0f} GFLOP/s" if "matmul_gflops" in r else ""
-        base = f" ({r['imported_rss_mb']:.0f} of it import torch)" if "imported_rss_mb" in r else ""
-        print(f"{title:<36} {r['median_ms']:10.3f} ms  min {r['min_ms']:10.3f}  spread {100 * r['spread']:5.1f} %  others {100 * r['others']:3.0f} % "
-              f"{rate}  peak RSS {r['peak_rss_mb']:5.0f} MB{base}{more}")
-    sys.stdout.flush()
-
-
-def print_conclusions(rows, disturbed, options):
-    first = options.dtypes[0]
-    print(f"\nTimes as ratios, {first}, {options.threads} thread(s), {options.rounds} round(s):\n")
-    print(f"{'case':<22} {'package/moa':>12} {'by minima':>10} {'best setting':>20} {'dense/moa':>10} {'by minima':>10} {'moa/matmul':>11} "
-          f"{'bf16/f32':>9} {'RSS moa/package':>16}")
-    for row in rows:
-        setting = "-" if row["case"] in peers.ROUTERS or row["setting"] is None else NAMES[row["setting"]]
-        print(f"{row['case']:<22} {text(row['package']):>12} {text(row['package_min']):>10} {setting:>20} "
-              f"{text(row['dense']):>10} {text(row['dense_min']):>10} {text(row['ideal']):>11} {text(row['bf16']):>9} {text(row['rss'], '{:.2f}'):>16}")
-    print("\npackage/moa, dense/moa: above 1, this library is faster. moa/matmul: its time over that of its floating-point operations at\n"
-          "the rate of torch.matmul of 2048 x 2048 in the same rounds. Dense: every token attends to every token.")
-    if disturbed:
-        print(f"\nOther programs used up to {100 * disturbed:.0f} % of the cores during a measurement: do not quote these figures.")
-
-
-def plot(path, all_results, options):
-    """Bars of every case's contenders; a colour a contender, light for the second dtype."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    colours = {"plain": "#8c8c8c", "flash": "#4c72b0", "dense": "#55a868", "moa": "#dd8452"}
-    names = [f"{kind} {dtype}" for kind in NAMES for dtype in options.dtypes]
-    bars = {case: [name for name in names if "median_ms" in results.get(name, {})] for case, results in all_results.items()}
-    total = sum(map(len, bars.values()))
-    figure, axes = pyplot.subplots(figsize=(max(9, 1 + 0.34 * (total + 2 * len(bars))), 5), layout="constrained")
-    begin, middles, labelled = 0, [], set()
-    for case, shown in bars.items():
-        for place, name in enumerate(shown, begin):
-            kind, dtype = name.split()
-            bar = axes.bar(place, all_results[case][name]["median_ms"], 0.92, color=colours[kind],
-                           alpha=1 if dtype == options.dtypes[0] else 0.55, label=None if name in labelled else f"{NAMES[kind]}, {dtype}")
-            axes.bar_label(bar, fmt="%.3g", fontsize=7, padding=2)
-            labelled.add(name)
-        middles.append(begin + (len(shown) - 1) / 2)
-        begin += max(len(shown), 3) + 2  # room for the names below
-    axes.set_yscale("log")
-    axes.margins(x=0.02, y=0.1)
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_ylabel("median in ms (lower is better)")
-    axes.set_xticks(middles, bars)
-    axes.tick_params(axis="x", length=0, labelsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"{machine()['cpu']}, {options.threads} thread(s)", fontsize=10)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    figure.savefig(path, dpi=150)
-
-
-# --- the run ----------------------------------------------------------------------------------------------------------
-
-def listed(known):
-    def parse(value):
-        names = [name for name in value.split(",") if name]
-        unknown = [name for name in names if name not in known]
-        if unknown or not names:
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown) or 'nothing'}; known: {', '.join(known)}")
-        return names
-    return parse
 
 
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=listed(peers.CASES), default=peers.CASES, metavar="NAME,...", help="default: all")
-    parser.add_argument("--dtypes", type=listed(["f32", "bf16"]), default=["f32", "bf16"], metavar="NAME,...",
-                        help="ratios are of the first; default: f32,bf16")
+    parser.add_argument("--cases", type=listed(cases.CPU), default=cases.CPU, metavar="NAME,...", help="default: all")
+    parser.add_argument("--dtypes", type=listed(["f32", "bf16"]), default=["f32", "bf16"], metavar="NAME,...", help="default: f32,bf16")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)),
                         help="of every contender; default: the cores that this process may use")
@@ -291,16 +122,17 @@ def parse_options():
     parser.add_argument("--retries", type=int, default=2, help="times that a disturbed measurement is repeated")
     parser.add_argument("--patience", type=float, default=10, help="seconds to wait for quiet cores before a measurement")
     parser.add_argument("--timeout", type=float, default=120, help="seconds after which a process is given up")
+    parser.add_argument("--compile", action="store_true", help="peers under torch.compile too, which needs a C++ compiler and minutes")
+    parser.add_argument("--no-accuracy", dest="accuracy", action="store_false", help="times and memory only")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything that was measured")
-    parser.add_argument("--plot", metavar="FILE", help="write a picture of the times")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write README's table")
+    parser.add_argument("--plot", metavar="FILE", help="write a picture of the times: .svg or .png")
     options = parser.parse_args()
     if min(options.rounds, options.threads, options.min_runs) < 1:
         parser.error("--rounds, --threads and --min-runs must be at least 1")
     if options.plot and not importlib.util.find_spec("matplotlib"):
         parser.error(f"--plot needs matplotlib: {sys.executable} -m pip install matplotlib")
-    options.tool = os.environ.get("MOA_TOOL", "")
-    if not os.access(options.tool, os.X_OK):
-        parser.error(f"MOA_TOOL is {options.tool!r}, must name the program moa (./dev compare sets it)")
+    options.tool = tool(parser)
     return options
 
 
@@ -313,21 +145,33 @@ def machine():
 def main():
     options = parse_options()
     host = machine()
-    print(f"{host['cpu']}, {len(host['cores'])} core(s), {options.threads} thread(s), load average at start {host['load'][0]:.1f}\n", flush=True)
-    all_results = {}
+    title = f"{host['cpu']}, {len(host['cores'])} core(s), {options.threads} thread(s)"
+    print(f"{title}, load average at start {host['load'][0]:.1f}\n", flush=True)
+    everything, rows, errors = {}, [], {}
     for case in options.cases:
-        all_results[case] = compare_case(case, options)
-        print_case(case, all_results[case])
+        everything[case] = {}
+        for dtype in accuracy.dtypes_of(case, options.dtypes):
+            results = everything[case][dtype] = compare_case(case, dtype, options)
+            report.print_case(case, dtype, results)
+            rows.append(conclusions(case, dtype, results, options))
+        if options.accuracy:
+            errors[case] = errors_of(case, options)
+            report.print_errors(case, errors[case])
         if options.json:  # after every case: a run that is cut short keeps what it has
-            rows = [conclusions(c, r, options) for c, r in all_results.items()]
-            written = {"machine": host, "threads": options.threads, "rounds": options.rounds, "ratios": rows, "cases": all_results}
+            written = {"machine": host, "threads": options.threads, "rounds": options.rounds, "ratios": rows, "cases": everything, "errors": errors}
             options.json.write_text(json.dumps(written, indent=1) + "\n")
-    rows = [conclusions(case, results, options) for case, results in all_results.items()]
-    worst = max((r["others"] for results in all_results.values() for r in results.values() if "others" in r), default=0)
-    print_conclusions(rows, worst if worst > DISTURBED else 0, options)
+    results = [r for of_case in everything.values() for of_dtype in of_case.values() for r in of_dtype.values()]
+    worst = max((r["others"] for r in results if "others" in r), default=0)
+    report.print_conclusions(rows, worst if worst > DISTURBED else 0)
+    if options.markdown:
+        options.markdown.write_text(report.cpu_markdown(title, rows, errors))
     if options.plot:
-        plot(options.plot, all_results, options)
-    return 0 if all(ran(all_results[row["case"]], "moa", options.dtypes[0]) for row in rows) else 1
+        shown = {case: [(label, row[f"{kind}_ms"]) for row in rows if row["case"] == case
+                        for kind, label in (("package", f"package, {row['dtype']}"), ("dense", f"dense, {row['dtype']}"), ("moa", f"moa, {row['dtype']}")) if row[f"{kind}_ms"]]
+                 for case in options.cases}
+        report.plot(options.plot, title, shown)
+    good = all(row["moa_ms"] for row in rows) and all(accuracy.holds(r) for of_case in errors.values() for r in of_case.values())
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

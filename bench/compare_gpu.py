@@ -2,134 +2,197 @@
 
     MOA_TOOL=<path of moa> python3 bench/compare_gpu.py [--cases NAME,...] [--dtypes bf16,tf32,...] [--rounds N] [--device cuda:0]
 
-A round is one process of PyTorch with every peer of every case, then one of `moa bench` for each dtype, all on the same
-GPU. What is compared is the median over rounds of each process's median. Peers: the packages as published in their four
-settings (the fastest counts), dense attention layers and bare attention through PyTorch's FlashAttention-2 and cuDNN back
-ends (with a mask: memory-efficient attention and cuDNN), cuBLAS. Needs torch with CUDA and the packages of requirements.txt.
+The first round measures every setting of every peer (peers.py; --compile adds torch.compile and flex_attention), a further one
+those within 1.3 times of the best of their family; each ends with `moa bench` in each dtype. The median over rounds of each
+round's median counts. Ours are replays of a CUDA graph; so are peers whose name ends with `graph`, the others are called one by
+one. Peers run in a process beside this one, which is replaced when a peer hangs (--peer-timeout) or spoils it. Errors against
+double precision are accuracy.py's, on the same cases, in every dtype.
+--budget ends the whole run in so many seconds: rank 0 of the peers, further rounds and errors come first, what is least
+interesting is left out first. Results are printed as they come, tables at the end.
+Needs torch with CUDA and the packages of requirements.txt. Exit code: 1 if a case of this library did not run, or its error is
+above twice PyTorch's.
 """
 
 import argparse
 import json
 import os
-import statistics
+import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
-import peers_gpu
-from compare import Failure, listed, run_json
+import accuracy
+import cases
+import peers
+import report_gpu
+from measuring import Failure, contending, run_json, summary
+from options import DTYPES, listed, tool
+from peer_process import PeerProcess
 
-# dtypes of this library: what `moa bench` is asked for.
-DTYPES = {
-    "bf16": ["--dtype", "bf16"],
-    "f16": ["--dtype", "f16"],
-    "tf32": ["--dtype", "f32", "--precision", "tf32"],
-    "f32": ["--dtype", "f32"],
-}
-
-
-def measure_moa(dtype, cases, options):
-    command = [options.tool, "bench", "--suite", "reference", "--device", options.device, "--json", *DTYPES[dtype],
-               "--min-runs", options.min_runs, "--min-time", options.min_time]
-    for case in cases:
-        command += ["--case", case]
-    return {result["case"]: result for result in run_json([str(c) for c in command], os.environ, options)["cases"]}
+ACCURACY_SHARE = 0.25  # of a budget
 
 
-def routers_of(cases):
-    return [case for case in cases if case in peers_gpu.ROUTERS]
+class Comparison:
+    def __init__(self, options, process=None):
+        self.options = options
+        self.process = process or PeerProcess(options)
+        self.rounds = {case: {} for case in options.cases}  # {case: {contender: [result of a round]}}
+        self.errors = {}
+        self.skipped = []
+        self.begin = time.monotonic()
+        found = {case: peers.gpu_peers(case) for case in options.cases}
+        self.peers = {case: {name: peer for name, peer in of_case.items() if peer.rank < 3 or options.compile} for case, of_case in found.items()}
+        self.families = {case: {name: peer.family for name, peer in of_case.items()} for case, of_case in self.peers.items()}
 
+    def elapsed(self):
+        return time.monotonic() - self.begin
 
-def measure_round(options):
-    """{case: {contender: result}} of one round, and what the peers' process says of itself."""
-    command = [sys.executable, peers_gpu.__file__, *options.cases, "--min-runs", str(options.min_runs), "--min-time", str(options.min_time)]
-    answer = run_json(command, os.environ, options)
-    results = {case: dict(answer["cases"][case]) for case in options.cases}
-    for dtype in options.dtypes:
-        cases = [case for case in options.cases if dtype == "f32" or case not in peers_gpu.ROUTERS]
-        for case, result in (measure_moa(dtype, cases, options) if cases else {}).items():
-            results[case][f"moa, {dtype}"] = result
-    if "f32" not in options.dtypes and routers_of(options.cases):  # scores are f32 always
-        for case, result in measure_moa("f32", routers_of(options.cases), options).items():
-            results[case]["moa, f32"] = result
-    return results, {key: value for key, value in answer.items() if key != "cases"}
+    def deadline(self, reserve=0.0):
+        return None if self.options.budget is None else self.begin + self.options.budget - reserve
 
+    def add(self, case, name, result, turn):
+        self.rounds[case].setdefault(name, []).append(result)
+        said = f"did not run: {result['error'][:110]}" if "error" in result else f"{result['median_ms']:.4f} ms"
+        print(f"[{self.elapsed():5.0f} s, round {turn + 1}] {case:<28} {name:<44} {said}", flush=True)
 
-def summary(rounds):
-    failed = next((r for r in rounds if "error" in r), None)
-    if failed:
-        return {"error": failed["error"]}
-    medians = [r["median_ms"] for r in rounds]
-    result = {"median_ms": statistics.median(medians), "min_ms": min(r["min_ms"] for r in rounds),
-              "spread": (max(medians) - min(medians)) / statistics.median(medians)}
-    return result | {key: rounds[-1][key] for key in ("flops", "bytes", "launches", "launch_ms", "rows") if key in rounds[-1]}
-
-
-def best(results, prefix):
-    return min((r["median_ms"] for name, r in results.items() if name.startswith(prefix) and "median_ms" in r), default=None)
-
-
-def print_case(case, results):
-    flops = next((r["flops"] for r in results.values() if r.get("flops")), None)
-    print(case + (f": {flops / 1e9:.4g} GFLOP" if flops else ""))
-    for name, r in results.items():
-        if "error" in r:
-            print(f"  {name:<32} did not run: {r['error'][:110]}")
-            continue
-        rate = f"{flops / r['median_ms'] / 1e9:8.1f} TFLOP/s" if flops and (name.startswith("moa") or case not in peers_gpu.MIXTURES) else ""
-        launches = f"  {r['launches']} launches, {r['launch_ms']:.4f} ms of the host" if "launches" in r else ""
-        print(f"  {name:<32} {r['median_ms']:10.4f} ms  min {r['min_ms']:10.4f}  spread {100 * r['spread']:5.1f} %  {rate}{launches}")
-    sys.stdout.flush()
-
-
-def print_ratios(all_results):
-    print("\nTimes of peers over this library's; above 1, this library is faster:\n")
-    print(f"{'case':<26} {'':<10} {'package':>10} {'flash':>10} {'cuDNN':>10} {'cuBLAS':>10}")
-    for case, results in all_results.items():
-        for name, ours in results.items():
-            if not name.startswith("moa") or "median_ms" not in ours:
+    def measure_peers(self, wanted, turn, deadline):
+        """A package that a graph cannot hold fails in one case only, and costs a process there."""
+        wanted, broken = list(wanted), {}
+        graphs = [item for item in wanted if item[1].startswith("package") and item[1].endswith("graph")]
+        for case, name, result in self.process.results([item for item in wanted if item not in graphs], deadline):
+            self.add(case, name, result, turn)
+        for item in graphs:
+            if item[1] in broken:
+                self.add(*item, {"error": f"as in {broken[item[1]]}"}, turn)
                 continue
-            dtype = name.split(", ")[1]
-            flash, cudnn = (best(results, f"{kind}, {backend}") and best(results, f"{kind}, {backend}") / ours["median_ms"]
-                            for kind, backend in (("dense bf16" if case in peers_gpu.MIXTURES else "SDPA bf16", b) for b in ("flash", "cudnn")))
-            package, cublas = best(results, "package"), best(results, "cuBLAS, tf32" if dtype in ("tf32", "f32") else "cuBLAS, bf16")
-            columns = [package and package / ours["median_ms"], flash, cudnn, cublas and cublas / ours["median_ms"]]
-            print(f"{case:<26} {dtype:<10} " + " ".join("         -" if c is None else f"{c:8.2f} x" for c in columns))
+            for case, name, result in self.process.results([item], deadline):
+                self.add(case, name, result, turn)
+                if "error" in result:
+                    broken[name] = case
+        self.skipped += [item for item in wanted if turn == 0 and item[1] not in self.rounds[item[0]]]
+
+    def measure_moa(self, turn):
+        for dtype in self.options.dtypes:
+            self.measure_dtype(dtype, [case for case in self.options.cases if dtype == "f32" or case not in cases.ROUTERS], turn)
+        if "f32" not in self.options.dtypes:  # scores are f32 always
+            self.measure_dtype("f32", [case for case in self.options.cases if case in cases.ROUTERS], turn)
+
+    def measure_dtype(self, dtype, chosen, turn):
+        o = self.options
+        command = [o.tool, "bench", "--suite", "reference", "--device", o.device, "--json", *DTYPES[dtype], "--min-runs", o.min_runs, "--min-time", o.min_time]
+        for case in chosen:
+            command += ["--case", case]
+        try:
+            for result in run_json(command, os.environ, o.timeout)["cases"] if chosen else ():
+                self.add(result["case"], f"moa, {dtype}", result, turn)
+        except Failure as failure:
+            for case in chosen:
+                self.add(case, f"moa, {dtype}", {"error": str(failure)}, turn)
+
+    def of_rank(self, ranks):
+        """Wanted peers, the lowest rank first."""
+        return [(case, name) for rank in ranks for case, found in self.peers.items() for name, peer in found.items() if peer.rank == rank]
+
+    def measure_times(self):
+        self.measure_peers(self.of_rank([0]), 0, self.deadline())
+        self.measure_moa(0)
+        # What the later rounds and the errors will take comes before the other peers.
+        later = 1.2 * self.elapsed() * (self.options.rounds - 1) + (ACCURACY_SHARE * (self.options.budget or 0) if self.options.accuracy else 0)
+        self.measure_peers(self.of_rank([1, 2, 3]), 0, self.deadline(later))
+        for turn in range(1, self.options.rounds):
+            near = [(case, name) for case, results in self.summaries().items()
+                    for name in contending({n: r for n, r in results.items() if n in self.families[case]}, self.families[case])]
+            self.measure_peers(near, turn, self.deadline())
+            self.measure_moa(turn)
+
+    def measure_errors(self):
+        """Line by line, until the budget ends."""
+        o = self.options
+        command = [sys.executable, accuracy.__file__, "--cases", ",".join(o.cases), "--device", o.device, "--lines"]
+        errors = None if o.verbose else subprocess.DEVNULL
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+            deadline = self.deadline()
+            timer = threading.Timer(float("inf") if deadline is None else max(0.0, deadline - time.monotonic()), process.kill)
+            if deadline is not None:
+                timer.start()
+            for line in process.stdout:
+                result = json.loads(line)
+                self.errors.setdefault(result["case"], {})[result["dtype"]] = result
+                print(f"[{self.elapsed():5.0f} s] errors: " + accuracy.line(result["case"], result["dtype"], result), flush=True)
+            timer.cancel()
+
+    def summaries(self):
+        """{case: {contender: summary}}; of this library no round may fail."""
+        def of(name, rounds):
+            failed, ran = ([r for r in rounds if ("error" in r) == wrong] for wrong in (True, False))
+            return {"error": failed[0]["error"]} if failed and (name.startswith("moa") or not ran) else summary(ran)
+        return {case: {name: of(name, rounds) for name, rounds in found.items()} for case, found in self.rounds.items()}
+
+    def written(self):
+        return {"machine": self.process.machine, "rounds": self.options.rounds, "dtypes": self.options.dtypes, "cases": self.summaries(),
+                "families": self.families, "errors": self.errors, "skipped": self.skipped, "seconds": self.elapsed()}
+
+    def save(self):
+        if self.options.json:
+            self.options.json.write_text(json.dumps(self.written(), indent=1) + "\n")
+
+    def run(self):
+        steps = ([self.measure_times] if self.options.times else []) + ([self.measure_errors] if self.options.accuracy else [])
+        for step in steps:
+            try:
+                step()
+            finally:
+                self.save()  # a run that is cut short keeps what it has
 
 
-def parse_options():
+def parse_options(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=listed(peers_gpu.CASES), default=peers_gpu.CASES, metavar="NAME,...", help="default: all")
-    parser.add_argument("--dtypes", type=listed(DTYPES), default=["bf16", "tf32"], metavar="NAME,...", help="of this library; default: bf16,tf32")
+    parser.add_argument("--cases", type=listed(cases.GPU), default=cases.GPU, metavar="NAME,...", help="default: all")
+    parser.add_argument("--dtypes", type=listed(DTYPES), default=["bf16", "tf32"], metavar="NAME,...",
+                        help="of this library's times (errors are measured in all); default: bf16,tf32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--min-runs", type=int, default=5, help="least timed batches of a contender")
     parser.add_argument("--min-time", type=float, default=0.1, help="least seconds of timed batches of a contender")
-    parser.add_argument("--timeout", type=float, default=600, help="seconds after which a process is given up")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="end in this time")
+    parser.add_argument("--compile", action="store_true", help="peers under torch.compile too: minutes more")
+    parser.add_argument("--no-times", dest="times", action="store_false", help="errors only")
+    parser.add_argument("--no-accuracy", dest="accuracy", action="store_false", help="times only")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds after which `moa bench` is given up")
+    parser.add_argument("--start-timeout", type=float, default=120, help="seconds that PyTorch may take to start")
+    parser.add_argument("--peer-timeout", type=float, default=40, help="seconds after which a peer is given up")
+    parser.add_argument("--compile-timeout", type=float, default=150, help="the same of a compiled one")
+    parser.add_argument("--verbose", action="store_true", help="show what the peers' process says on standard error")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything that was measured")
-    options = parser.parse_args()
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write README's table and figures")
+    parser.add_argument("--plot", metavar="FILE", help="write a picture of the layers' times: .svg or .png")
+    parser.add_argument("--from-json", metavar="FILE", type=Path, help="measure nothing: tables of an earlier run's --json")
+    options = parser.parse_args(arguments)
     if min(options.rounds, options.min_runs) < 1:
         parser.error("--rounds and --min-runs must be at least 1")
-    options.tool = os.environ.get("MOA_TOOL", "")
-    if not os.access(options.tool, os.X_OK):
-        parser.error(f"MOA_TOOL is {options.tool!r}, must name the program moa")
+    if not (options.times or options.accuracy):
+        parser.error("--no-times and --no-accuracy exclude each other")
+    options.tool = None if options.from_json else tool(parser)
     return options
 
 
 def main():
     options = parse_options()
-    rounds, peer_machine = [], {}
-    for turn in range(options.rounds):
-        print(f"round {turn + 1} of {options.rounds}", file=sys.stderr, flush=True)
-        results, peer_machine = measure_round(options)
-        rounds.append(results)
-    print(f"{peer_machine['gpu']}, torch {peer_machine['torch']}, copies {peer_machine['copy_gbps']:.0f} GB/s, {options.rounds} round(s)\n")
-    all_results = {case: {name: summary([r[case][name] for r in rounds if name in r[case]]) for name in rounds[0][case]} for case in options.cases}
-    for case, results in all_results.items():
-        print_case(case, results)
-    print_ratios(all_results)
-    if options.json:
-        options.json.write_text(json.dumps({"machine": peer_machine, "rounds": options.rounds, "cases": all_results}, indent=1) + "\n")
-    return 0 if all("error" not in r for results in all_results.values() for name, r in results.items() if name.startswith("moa")) else 1
+    if options.from_json:
+        written = json.loads(options.from_json.read_text())
+    else:
+        comparison = Comparison(options)
+        comparison.run()
+        written = comparison.written()
+    report_gpu.print_all(written)
+    if options.markdown:
+        options.markdown.write_text(report_gpu.gpu_markdown(written))
+    if options.plot:
+        report_gpu.plot_layers(options.plot, written)
+    ours = [r for results in written["cases"].values() for name, r in results.items() if name.startswith("moa")]
+    good = all("error" not in r for r in ours) and all(accuracy.holds(r) for of_case in written["errors"].values() for r in of_case.values())
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
