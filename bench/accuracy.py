@@ -126,13 +126,15 @@ def project(draw, layers, case):
 
 
 def router(draw, layers, case):
-    """Positions of one channel that are the scores, and a routing token of 1."""
+    """Positions whose first channel is the score, and a routing token that takes it."""
     rows, length, k = cases.ROUTERS[case]
-    inputs = {"x": draw.normal(rows, length, 1)}
-    init = dict(dim=1, num_routing_tokens=1, straight_through=False, **cases.ROUTER_OPTIONS)
+    channels = 8
+    token = draw.torch.eye(1, channels, device=draw.device)
+    inputs = {"x": draw.normal(rows, length, 1) * token}
+    init = dict(dim=channels, num_routing_tokens=1, straight_through=False, **cases.ROUTER_OPTIONS)
     best = inputs["x"][..., 0].topk(k, dim=-1).indices.sort().values
     compute = lambda weights, given, math: layers.coordinate_descent(given["x"][..., 0], cases.fetched(length, k), **cases.ROUTER_OPTIONS).gather(-1, best)
-    return Subject("CoordinateDescentRouter", init, {"routing_token": draw.torch.ones(1, 1, device=draw.device)}, inputs, compute, call=dict(num_tokens=k))
+    return Subject("CoordinateDescentRouter", init, {"routing_token": token}, inputs, compute, call=dict(num_tokens=k))
 
 
 KINDS = ((cases.MIXTURES, mixture), (cases.DENSE, dense), (cases.ATTENTION, attention), (cases.LOCAL, local), (cases.PROJECT, project), (cases.ROUTERS, router))

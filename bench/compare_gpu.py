@@ -39,7 +39,7 @@ class Comparison:
         self.process = process or PeerProcess(options)
         self.rounds = {case: {} for case in options.cases}  # {case: {contender: [result of a round]}}
         self.errors = {}
-        self.skipped = []
+        self.skipped, self.turns = [], 0
         self.begin = time.monotonic()
         found = {case: peers.gpu_peers(case) for case in options.cases}
         self.peers = {case: {name: peer for name, peer in of_case.items() if peer.rank < 3 or options.compile} for case, of_case in found.items()}
@@ -95,16 +95,22 @@ class Comparison:
         return [(case, name) for rank in ranks for case, found in self.peers.items() for name, peer in found.items() if peer.rank == rank]
 
     def measure_times(self):
-        self.measure_peers(self.of_rank([0]), 0, self.deadline())
+        errors = ACCURACY_SHARE * (self.options.budget or 0) if self.options.accuracy else 0
+        self.measure_peers(self.of_rank([0]), 0, self.deadline(errors))
+        before = self.elapsed()
         self.measure_moa(0)
+        moa, self.turns = self.elapsed() - before, 1
         # What the later rounds and the errors will take comes before the other peers.
-        later = 1.2 * self.elapsed() * (self.options.rounds - 1) + (ACCURACY_SHARE * (self.options.budget or 0) if self.options.accuracy else 0)
-        self.measure_peers(self.of_rank([1, 2, 3]), 0, self.deadline(later))
+        self.measure_peers(self.of_rank([1, 2, 3]), 0, self.deadline(1.2 * self.elapsed() * (self.options.rounds - 1) + errors))
         for turn in range(1, self.options.rounds):
             near = [(case, name) for case, results in self.summaries().items()
                     for name in contending({n: r for n, r in results.items() if n in self.families[case]}, self.families[case])]
-            self.measure_peers(near, turn, self.deadline())
+            deadline = self.deadline(1.1 * moa + errors)
+            if deadline is not None and time.monotonic() > deadline:
+                return
+            self.measure_peers(near, turn, deadline)
             self.measure_moa(turn)
+            self.turns += 1
 
     def measure_errors(self):
         """Line by line, until the budget ends."""
@@ -130,7 +136,7 @@ class Comparison:
         return {case: {name: of(name, rounds) for name, rounds in found.items()} for case, found in self.rounds.items()}
 
     def written(self):
-        return {"machine": self.process.machine, "rounds": self.options.rounds, "dtypes": self.options.dtypes, "cases": self.summaries(),
+        return {"machine": self.process.machine, "rounds": self.turns, "dtypes": self.options.dtypes, "cases": self.summaries(),
                 "families": self.families, "errors": self.errors, "skipped": self.skipped, "seconds": self.elapsed()}
 
     def save(self):
@@ -167,7 +173,7 @@ def parse_options(arguments=None):
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything that was measured")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write README's table and figures")
     parser.add_argument("--plot", metavar="FILE", help="write a picture of the layers' times: .svg or .png")
-    parser.add_argument("--from-json", metavar="FILE", type=Path, help="measure nothing: tables of an earlier run's --json")
+    parser.add_argument("--from-json", metavar="FILE", type=Path, nargs="+", help="measure nothing: tables of what earlier runs wrote with --json")
     options = parser.parse_args(arguments)
     if min(options.rounds, options.min_runs) < 1:
         parser.error("--rounds and --min-runs must be at least 1")
@@ -177,10 +183,21 @@ def parse_options(arguments=None):
     return options
 
 
+def joined(runs):
+    """Runs of times and of errors as one; of what several measured, the last counts."""
+    written = dict(next((run for run in runs if run["machine"]), runs[0]))
+    for key in ("cases", "families", "errors"):
+        written[key] = {}
+        for run in runs:
+            for case, found in run[key].items():
+                written[key].setdefault(case, {}).update(found)
+    return written
+
+
 def main():
     options = parse_options()
     if options.from_json:
-        written = json.loads(options.from_json.read_text())
+        written = joined([json.loads(file.read_text()) for file in options.from_json])
     else:
         comparison = Comparison(options)
         comparison.run()

@@ -52,7 +52,8 @@ def print_all(written):
     if machine:
         print(f"\n{machine['gpu']}, torch {machine['torch']}, copies {machine['copy_gbps']:.0f} GB/s, {written['rounds']} round(s), {written['seconds']:.0f} s\n")
     for case, results in written["cases"].items():
-        print_case(case, results)
+        if results:
+            print_case(case, results)
     if written["skipped"]:
         print(f"\nno time was left for {len(written['skipped'])} peer(s): " + "; ".join(f"{case} {name}" for case, name in written["skipped"]))
     print("\nTimes of the fastest peers over this library's; above 1, this library is faster:\n")
