@@ -30,11 +30,23 @@ private:
     void one_query(const Operands &from, int64_t i, int64_t h, int64_t e, int64_t b, Expected &out) const;
 
     Tensor *q_, *k_, *v_, *mask_, *null_key_, *null_value_, *out_;
+    bool exact_scores_ = false;
 };
 
+// Scores of -2^100 and -2^101 in f32 and bf16, near the largest magnitude in f16: exact, so that every second key takes all.
+void make_huge(DType dtype, Array &q, Array &k, Array &null_key) {
+    const double large = dtype == DType::f16 ? 0x1p13 : 0x1p50;
+    for (Array *array : {&q, &k, &null_key}) {
+        std::fill(array->data.begin(), array->data.end(), 0.0);
+        const int64_t d = array->extents[0], rows = d == 0 ? 0 : elements_of(array->extents) / d;
+        for (int64_t row = 0; row < rows; row++) {
+            array->data[row * d] = array == &q ? large : (array == &null_key ? -4 * large : (row % 2 == 0 ? -large : -2 * large));
+        }
+    }
+}
+
 // NaN and infinities where nothing may see them: in masked keys (unless every key of a row is masked and
-// there is no null key: then all count), and in one query, for itself. Masked values must be finite: whoever writes them
-// writes zeros there.
+// there is no null key: then all count), and in one query, for itself.
 void plant_nan(Array &q, Array &k, const Array &mask, bool has_null) {
     const int64_t keys = mask.extents[0];
     for (int64_t b = 0; b < mask.extents[2]; b++) {
@@ -71,11 +83,15 @@ Attention::Attention(const Shape &shape, DType dtype, uint64_t seed)
     if (shape.has("nan")) {
         plant_nan(q, k, mask, shape.has("null"));
     }
+    Array null_key = normal_array(random(), {d, h, e});
+    if (shape.has("huge")) {
+        make_huge(dtype, q, k, null_key);
+    }
     q_ = &input("q", dtype, q, layout);
     k_ = &input("k", dtype, k, layout);
     v_ = &input("v", dtype, v, layout);
     mask_ = &input("mask", DType::u8, mask, {.pad = layout.pad}, shape.has("mask") ? 0 : 7);
-    null_key_ = &input("null_key", DType::f32, normal_array(random(), {d, h, e}));
+    null_key_ = &input("null_key", DType::f32, null_key);
     null_value_ = &input("null_value", DType::f32, data_array(random(), {d, h, e}, exact));
     out_ = &output("out", dtype, q.extents, layout);
     arguments_ = {.q = q_->view(),
@@ -87,6 +103,7 @@ Attention::Attention(const Shape &shape, DType dtype, uint64_t seed)
                   .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(d))),
                   .has_null = shape.has("null"),
                   .out = out_->view()};
+    exact_scores_ = shape.has("huge");
 }
 
 void Attention::one_query(const Operands &from, int64_t i, int64_t h, int64_t e, int64_t b,
@@ -96,7 +113,8 @@ void Attention::one_query(const Operands &from, int64_t i, int64_t h, int64_t e,
     const bool null = arguments_.has_null,
                uniform = !null && std::find(valid, valid + keys, 1) == valid + keys;
     const double scale = arguments_.scale;
-    std::vector<double> score(keys + 1, -kInfinity);  // the null key is the last
+    std::vector<double> score(keys + 1);  // the null key is the last
+    std::vector<bool> visible(keys + 1);
     double most = -kInfinity, score_error = 0;
     for (int64_t j = 0; j <= keys; j++) {
         if (j < keys ? valid[j] == 0 && !uniform : !null) {
@@ -108,18 +126,20 @@ void Attention::one_query(const Operands &from, int64_t i, int64_t h, int64_t e,
             dot += q[c] * k[c];
             magnitude += std::fabs(q[c] * k[c]);
         }
+        visible[j] = true;
         score[j] = uniform ? 0 : dot * scale;
+        most = score[j] > most || std::isnan(score[j]) ? score[j] : most;
+        if (uniform || exact_scores_ || !std::isfinite(score[j])) {
+            continue;
+        }
         // Rows for bf16 and f16 round the null key, and may round scaled queries, to bf16.
         const double rounding = (j == keys ? 2 : 1) * inner_roundoff(dtype(), precision()) / std::sqrt(static_cast<double>(d)) * 2;
-        score_error = std::fmax(score_error, uniform ? 0
-                                                     : (sum_error(d) + rounding) * magnitude * scale +
-                                                           4 * kRoundoff * std::fabs(dot * scale));
-        most = score[j] > most || std::isnan(score[j]) ? score[j] : most;
+        score_error = std::fmax(score_error, (sum_error(d) + rounding) * magnitude * scale + 4 * kRoundoff * std::fabs(dot * scale));
     }
     double sum = 0;
     std::vector<double> mixed(d), magnitude(d);
     for (int64_t j = 0; j <= keys; j++) {
-        if (score[j] == -kInfinity) {
+        if (!visible[j]) {
             continue;
         }
         const double weight = std::exp(score[j] - most),
@@ -135,12 +155,19 @@ void Attention::one_query(const Operands &from, int64_t i, int64_t h, int64_t e,
     constexpr double kSmallestWeight = 0x1p-120;
     const double relative =
         2 * score_error + sum_error(keys + 1) + inner_roundoff(dtype(), precision());
+    const auto masked_not_finite = [&](int64_t c) {
+        bool found = false;
+        for (int64_t j = 0; j < keys; j++) {
+            found = found || (!visible[j] && !std::isfinite(from.v(c, j, h, e, b)));
+        }
+        return found;
+    };
     for (int64_t c = 0; c < d; c++) {
         const double value = mixed[c] / sum;
         out.value(c, i, h, e, b) = value;
         out.bound(c, i, h, e, b) = relative * magnitude[c] / sum + rounding_of(dtype(), value) + kSmallestWeight;
-        if (uniform && std::any_of(q, q + d, [](double x) { return std::isnan(x); })) {
-            out.bound(c, i, h, e, b) = kInfinity;
+        if (masked_not_finite(c)) {  // whoever writes masked values writes zeros
+            out.bound(c, i, h, e, b) = kOpen;
         }
     }
 }
@@ -177,6 +204,7 @@ const Workload &attention_workload() {
          {"mask", 0, 0, 5, kMaskMeaning},
          {"spread", 10, 0, 10000, "standard deviation of the queries, in tenths"},
          {"nan", 0, 0, 1, "NaN and infinities in masked keys, a NaN in one query"},
+         {"huge", 0, 0, 1, "scores of -2^100 and less, the winners equal"},
          {"swap", 0, 0, 1, "tensors in memory as b e n h d"},
          {"pad", 0, 0, 1 << 20, "unused elements after every row"},
          {"shift", 0, 0, 63, "elements that tensors are off a 64-byte boundary"},
@@ -214,6 +242,14 @@ const Workload &attention_workload() {
                      {"", "nan"},
                      {"", "swap_pad1"},
                      {"", "exact"}},
+         // Keys at100 are in the masked half.
+         .not_finite = {{{"q19_k45_h2_e2_b2"}, {"d32", "d64"}, {"mask5", "mask5_null"}, {"bad1_at50", "bad2_at50", "bad2_at100", "bad3_at50"}, {"", "as1", "as2"}},
+                        {{"q19_k45_h2_e2_d64_null"}, {"bad5", "bad6"}, {"", "as1", "as2"}, {"at100", "at700"}},
+                        {{"q35_k333_h2"}, {"d32", "d64", "d128", "d40"}, {"mask1_bad1", "mask1_bad2", "null_bad1", "null_bad3"}, {"", "as3"}},
+                        {{"q300_k300_mask5"}, {"d32", "d64", "d128"}, {"bad3_at200", "bad1_at800"}, {"", "as1"}},
+                        {{"q19_k45_h2_e2_b2"}, {"mask2", "mask3"}, {"bad1", "bad2", "bad3", "null_bad1", "null_bad2"}, {"", "as2"}, {"at20", "at700"}},
+                        {{"q7_k0_d64_h2_null"}, {"bad1", "bad5", "bad6"}, {"", "as1"}},
+                        {{"huge_h2"}, {"q19_k45", "q300_k300"}, {"d32", "d64", "d128", "d40"}, {"", "null", "mask1", "mask3"}}},
          .perf = {"q1024_k1024_d64_h8_e4_null", "q4096_k4096_d64_h8_null", "q2048_k2048_d128_h8_null",
                   "q1024_k1024_d32_h16_e2_null_mask1", "q16_k32_d64_h8_e2_null_mask1"},
          .edges = {"q255_k17_d64", "q256_k9_d64_h2_null_mask1_nan", "q257_k70_d64_mask2_swap", "q256_k33_d32_e2_mask3_nan", "q300_k65_d32_null",

@@ -155,6 +155,8 @@ const Workload &combine_workload() {
                      {"", "mask1", "mask2", "mask3"},
                      {"", "nan"},
                      {"", "pad1"}},
+         .not_finite = {{{"n41_m20_c70_e3_b2"}, {"", "unrouted"}, {"", "local", "divide1"}, {"mask1"}, {"bad1"}, {"", "as1", "as3"}, {"at100", "at430"}},
+                        {{"n41_m20_c70_e3_b2_mask1"}, {"local_bad4", "bad5", "unrouted_local_divide2_bad4"}, {"", "as1", "as3"}, {"at100", "at200", "at430"}}},
          .perf = {"n4096_m1024_c512_e4_local", "n8192_m4096_c512_e2", "n4096_c512_e1_unrouted"}},
         [](const Shape &shape, DType dtype, uint64_t seed) -> std::unique_ptr<Instance> {
             return std::make_unique<Combine>(shape, dtype, seed);

@@ -72,6 +72,11 @@ struct Inputs {
     static Array scores(Random &random, const Shape &shape, const Array &valid) {
         Array result = normal_array(random, {shape("n"), shape("r"), shape("b")},
                                     static_cast<double>(shape("spread")) / 10);
+        if (shape.has("huge")) {
+            for (size_t i = 0; i < result.data.size(); i++) {
+                result.data[i] = i % 2 == 0 ? -0x1p100 : -0x1p101;
+            }
+        }
         if (shape.has("nan")) {  // where a mask hides it
             for (size_t i = 0; i < result.data.size(); i++) {
                 const auto place = static_cast<int64_t>(i);
@@ -140,6 +145,7 @@ inline std::vector<Key> keys_with(std::initializer_list<Key> more) {
         {"n", 64, 0, 1 << 24, "positions"},
         {"spread", 10, 0, 1000, "standard deviation of the scores, in tenths"},
         {"mask", 0, 0, 5, kMaskMeaning},
+        {"huge", 0, 0, 1, "scores of -2^100 and -2^101 by turns"},
         {"nan", 0, 0, 1, "masked scores are NaN or infinite"},
         {"pad", 0, 0, 1 << 20, "unused elements after every row"},
         {"shift", 0, 0, 63, "elements that tensors are off a 64-byte boundary"},

@@ -37,7 +37,7 @@ protected:
             value = iterate(row, arguments_.log_k, arguments_.eps, b);
             const double previous = std::max(std::fabs(a_in(router, batch)), std::fabs(value));
             a.bound(router, batch) =
-                row.empty() ? kInfinity : a_error(row, previous, arguments_.log_k, arguments_.eps, 2);
+                row.empty() ? kOpen : a_error(row, previous, arguments_.log_k, arguments_.eps, 2);
         });
         return {a};
     }
@@ -107,6 +107,7 @@ const Workload &coordinate_descent_step_workload() {
                      {"", "mask1", "mask2", "mask3", "mask4", "mask5"},
                      {"", "nan"},
                      {"eps1000", "eps30_spread100"}},
+         .not_finite = {{{"n70_r2_b3"}, {"", "first"}, {"", "mask1"}, {"bad1", "bad3"}, {"", "as1", "as2", "as3"}, {"at100", "at430"}}, {{"huge_n70_r2_b3"}, {"", "mask1"}}},
          .perf = {"n32768_k4096_b8"}},
         build<CoordinateDescentStep>);
     return workload;
@@ -123,6 +124,7 @@ const Workload &coordinate_descent_finish_workload() {
                      {"", "mask1", "mask2", "mask3", "mask4", "mask5"},
                      {"", "nan"},
                      {"eps1000", "eps30_spread100"}},
+         .not_finite = {{{"n70_r2_b3"}, {"", "mask1"}, {"bad1", "bad3"}, {"", "as1", "as2", "as3"}, {"at100", "at430"}}},
          .perf = {"n32768_b8"}},
         build<CoordinateDescentFinish>);
     return workload;

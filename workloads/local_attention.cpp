@@ -8,6 +8,18 @@ Layout layout_of(const Shape &shape) {
     return {.pad = shape("pad"), .shift = shape("shift"), .swap = shape.has("swap")};
 }
 
+// Scores of -2^100 and -2^101 in f32 and bf16, near the largest magnitude in f16: exact, so that every second key takes all.
+void make_huge(DType dtype, Array &q, Array &k) {
+    const double large = dtype == DType::f16 ? 0x1p13 : 0x1p50;
+    const int64_t d = q.extents[0];
+    std::fill(q.data.begin(), q.data.end(), 0.0);
+    std::fill(k.data.begin(), k.data.end(), 0.0);
+    for (int64_t first = 0; first < elements_of(q.extents); first += d) {
+        q.data[first] = large;
+        k.data[first] = first / d % 2 == 0 ? -large : -2 * large;
+    }
+}
+
 }  // namespace
 
 LocalAttention::LocalAttention(const Shape &shape, DType dtype, uint64_t seed)
@@ -42,6 +54,10 @@ LocalAttention::LocalAttention(const Shape &shape, DType dtype, uint64_t seed)
     if (shape.has("nan")) {
         plant_nan(k, v, mask);
     }
+    if (shape.has("huge")) {
+        make_huge(dtype, q, k);
+        exact_scores_ = true;
+    }
     q_ = &input("q", dtype, q, layout);
     k_ = &input("k", dtype, k, layout);
     v_ = &input("v", dtype, v, layout);
@@ -52,7 +68,7 @@ LocalAttention::LocalAttention(const Shape &shape, DType dtype, uint64_t seed)
                      a.normalize_k && !a.shared_qk ? normal_array(random(), {d}) : Array({d}, 1));
     bias_ =
         &input("bias", DType::f32,
-               a.has_bias ? normal_array(random(), {slots(), a.window, h}) : Array({slots(), a.window, h}),
+               a.has_bias && !exact_scores_ ? normal_array(random(), {slots(), a.window, h}) : Array({slots(), a.window, h}, a.has_bias ? -0x1p100 : 0),
                {}, a.has_bias ? 0 : 7);
     gate_ = &input("gate", dtype, a.has_gate ? normal_array(random(), {h, n, b}, 2) : Array({h, n, b}),
                    {.pad = layout.pad}, a.has_gate ? 0 : 7);
@@ -124,6 +140,7 @@ const Workload &local_attention_workload() {
          {"gate", 0, 0, 1, "gates"},
          {"mask", 0, 0, 5, kMaskMeaning},
          {"nan", 0, 0, 1, "NaN and infinities in masked keys"},
+         {"huge", 0, 0, 1, "scores of -2^100 and less, the winners equal; so is a bias"},
          {"swap", 0, 0, 1, "tensors in memory as b n h d"},
          {"pad", 0, 0, 1 << 20, "unused elements after every row"},
          {"shift", 0, 0, 63, "elements that tensors are off a 64-byte boundary"}},
@@ -189,6 +206,16 @@ const Workload &local_attention_workload() {
                      {"", "bias"},
                      {"", "gate"},
                      {"", "mask1_nan", "mask5"}},
+         // All places are hidden from some queries of their own window, and some by a mask.
+         .not_finite = {{{"n37_w8_h2_at250"}, {"d32", "d20"}, {"causal", "causal_back2_exact", "fwd", "fwd_exact"}, {"", "mask5"}, {"bad1", "bad2", "bad3"}, {"", "as2"}},
+                        {{"n37_w8_h2_d64_at430_mask5"}, {"causal", "fwd_exact"}, {"bad1", "bad2", "bad3"}, {"", "as1"}},
+                        {{"n200_h2_w64_at250"}, {"d32", "d64", "d128"}, {"causal_exact_turned", "fwd_exact_turned", "fwd_exact_rotary", "causal_mask1"}, {"bad1", "bad2_as3", "bad3_as1"}},
+                        {{"n300_w128_fwd_exact_turned_at430"}, {"d32", "d64", "d128"}, {"bad1_as1", "bad2", "bad3"}},
+                        {{"n37_w8_h2_d32_back2"}, {"causal_shared", "causal_exact_qnorm_knorm_rotary_xpos"}, {"bad1", "bad2", "bad3", "bad6", "bad7"}, {"", "as1"}},
+                        {{"n37_w8_h2_d32_bias_gate"}, {"causal_exact", "fwd_mask1", "qnorm_knorm"}, {"bad3", "bad11", "bad12"}, {"", "as1", "as2"}},
+                        {{"n37_w8_d32_qnorm_knorm"}, {"bad9", "bad10"}, {"", "as1"}},
+                        {{"n37_w8_d32_h2_b2"}, {"mask2", "mask3", "mask4"}, {"fwd", "causal_exact"}, {"bad1", "bad2", "bad3"}, {"at110", "at850"}},
+                        {{"huge_h2"}, {"n37_w8", "n200_w64"}, {"d32", "d64", "d128", "d20"}, {"fwd", "causal_exact", "fwd_exact_turned", "mask1_fwd_exact", "bias_causal_exact"}}},
          .perf = {"n4096_w128_d64_h8_b4_fwd_exact_turned", "n4096_w128_d64_h8_fwd_exact_rotary", "n4096_w128_d64_h8_causal_exact_rotary_b2",
                   "n4096_w64_d64_h8_fwd_exact_rotary_mask1"},
          .edges = {"n130_w128_d64_back1_fwd2_exact_rotary", "n100_w171_d64_fwd_exact_rotary", "n140_w128_d32_back1_fwd2_exact_mask1", "n100_w171_d32_fwd",

@@ -34,10 +34,11 @@ private:
     }
     void one_query(const Operands &from, int64_t i, int64_t h, int64_t b, Expected &out) const;
     bool allowed(const Operands &from, int64_t i, int64_t j, int64_t b) const;
-    void mix(const Operands &from, const std::vector<double> &logits, double logit_error, int64_t i,
+    void mix(const Operands &from, const std::vector<double> &logits, const std::vector<bool> &visible, double logit_error, int64_t i,
              int64_t h, int64_t b, Expected &out) const;
     void add_tables(const Shape &shape);
     static void plant_nan(Array &k, Array &v, const Array &mask);
+    bool exact_scores_ = false;
 
     Tensor *q_, *k_, *v_, *mask_, *q_cos_, *q_sin_, *k_cos_, *k_sin_, *q_gain_, *k_gain_, *bias_, *gate_,
         *out_;

@@ -48,18 +48,18 @@ void LocalAttention::one_query(const Operands &from, int64_t i, int64_t h, int64
     const int64_t d = from.q.extents[0], count = slots(), w = a.window, first = (i / w - a.look_backward) * w;
     const std::vector<double> q =
         rotated(from.q, i, h, b, a.normalize_q, from.q_gain, from.q_cos, from.q_sin, count - w + i % w);
-    std::vector<double> logits(count, -kInfinity);
+    std::vector<double> logits(count);
+    std::vector<bool> visible(count);
     // bf16 rows round rotated queries and keys to bf16.
     const double rounding =
         4 * inner_roundoff(dtype(), precision()) / std::sqrt(static_cast<double>(d));
     double error = 0;
-    bool any = false;
     for (int64_t slot = 0; slot < count; slot++) {
         const int64_t j = first + slot;
         if (!allowed(from, i, j, b)) {
             continue;
         }
-        any = true;
+        visible[slot] = true;
         const std::vector<double> k =
             rotated(from.k, j, h, b, a.normalize_k, from.k_gain, from.k_cos, from.k_sin, slot);
         double dot = 0, magnitude = 0;
@@ -69,30 +69,32 @@ void LocalAttention::one_query(const Operands &from, int64_t i, int64_t h, int64
         }
         const double bias = a.has_bias ? from.bias(slot, i % w, h) : 0;
         logits[slot] = a.shared_qk && i == j ? -5e4 : dot + bias;
+        if (exact_scores_ || !std::isfinite(logits[slot])) {
+            continue;
+        }
         error = std::fmax(error, (sum_error(d) + 8 * kRoundoff + rounding) * magnitude +
                                      4 * kRoundoff * (std::fabs(dot) + std::fabs(bias)));
     }
-    if (!any) {
-        std::fill(logits.begin(), logits.end(), 0.0);
-        error = 0;
+    if (std::find(visible.begin(), visible.end(), true) == visible.end()) {
+        visible.assign(count, true);
     }
-    mix(from, logits, error, i, h, b, out);
+    mix(from, logits, visible, error, i, h, b, out);
 }
 
-void LocalAttention::mix(const Operands &from, const std::vector<double> &logits, double logit_error,
+void LocalAttention::mix(const Operands &from, const std::vector<double> &logits, const std::vector<bool> &visible, double logit_error,
                          int64_t i, int64_t h, int64_t b, Expected &out) const {
     const auto &a = arguments_;
     const int64_t d = from.q.extents[0], n = from.q.extents[1], count = slots(), w = a.window,
                   first = (i / w - a.look_backward) * w;
     const int64_t padded = (n + w - 1) / w * w;
     double most = -kInfinity;
-    for (const double logit : logits) {
-        most = std::isnan(logit) || logit > most ? logit : most;
+    for (int64_t slot = 0; slot < count; slot++) {
+        most = visible[slot] && (std::isnan(logits[slot]) || logits[slot] > most) ? logits[slot] : most;
     }
     double sum = 0;
     std::vector<double> mixed(d), magnitude(d);
     for (int64_t slot = 0; slot < count; slot++) {
-        if (logits[slot] == -kInfinity) {
+        if (!visible[slot]) {
             continue;
         }
         const double weight = std::exp(logits[slot] - most);
@@ -112,8 +114,8 @@ void LocalAttention::mix(const Operands &from, const std::vector<double> &logits
         out.value(c, i, h, b) = value;
         out.bound(c, i, h, b) =
             (relative + 8 * kRoundoff) * magnitude[c] / sum * gate + rounding_of(dtype(), value);
-        if (!std::isfinite(value)) {  // an average over masked keys with NaN: anything goes
-            out.bound(c, i, h, b) = kInfinity;
+        if (!std::isfinite(value)) {
+            out.bound(c, i, h, b) = kNotFinite;
         }
     }
 }

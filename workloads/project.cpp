@@ -1,5 +1,7 @@
 #include "workloads/project.h"
 
+#include "runtime/text.h"
+
 #include <algorithm>
 
 namespace moa::workloads {
@@ -20,6 +22,14 @@ Project::Project(const Shape &shape, DType dtype, uint64_t seed)
     add_rows(shape);
     add_norm(shape);
     weights_ = data_array(random(), {s.in, s.out(), s.e}, exact_, 1 / std::sqrt(static_cast<double>(s.in)));
+    if (shape.has("badw")) {
+        const int64_t place = elements_of(weights_.extents) * shape("at") / 1000;
+        const NotFinite with{static_cast<uint8_t>(shape("as"))};
+        Tensor one("weight", DType::f32, {1});
+        one.spoil(0, with);
+        weights_.data[place] = one.values().data[0];
+        spoil_prepared(text("weights {} is not finite", index_text(weights_.extents, place)));
+    }
     const bool bias = shape.has("bias");
     bias_ = &input("bias", DType::f32,
                    bias ? data_array(random(), {s.out(), s.e}, exact_) : Array({s.out(), s.e}), {},
@@ -189,6 +199,7 @@ const Workload &project_workload() {
          {"tables", 0, 0, 1, "rotary tables of their own for every expert and batch row"},
          {"scale", 0, 0, 1 << 16, "heads that share a scale; 0: no scales"},
          {"nan", 0, 0, 1, "every third row of x holds a NaN (with scale)"},
+         {"badw", 0, 0, 1, "an element of the weights is not finite, chosen as those of inputs are"},
          {"swap", 0, 0, 1, "output in memory as b e m h d"},
          {"pad", 0, 0, 1 << 20, "unused elements after every row"},
          {"shift", 0, 0, 63, "elements that tensors are off a 64-byte boundary"},
@@ -228,6 +239,10 @@ const Workload &project_workload() {
                      {"", "gelu"},
                      {"", "rotary2", "rotary1_tables"},
                      {"", "scale1", "scale2_nan"}},
+         .not_finite = {{{"rows11_in37_e2_b2"}, {"heads3_dim32", "heads2_dim64"}, {"", "gather_rms_rotary2_scale1", "ln_bias_gelu_scale2"}, {"bad1", "badw"}, {"", "as1", "as2", "as3"}, {"at430"}},
+                        {{"rows130_in70_heads2"}, {"dim64", "dim33", "dim128"}, {"", "rms_rotary1"}, {"bad1", "badw"}, {"", "as1"}},
+                        {{"rows11_in37_heads2_dim64_e2_b2"}, {"rms_bad3", "ln_bad3", "bias_gelu_bad4", "rotary2_bad5", "rotary2_bad6", "scale1_bad8"}, {"", "as1", "as2", "as3"}, {"at100"}},
+                        {{"rows11_in37_heads2_dim64_e2_b2"}, {"ln_bias_gelu_bad4", "gather_rms_rotary2_scale1_bad8", "bias_bad4"}, {"", "as2"}, {"at430"}}},
          .perf = {"rows4096_in512_heads8_dim64", "rows1024_in512_heads8_dim64_e4_gather_rms_n4096_rotary8",
                   "rows1024_in512_heads16_dim64_e4_gather_rms_n4096_scale8", "rows1024_in512_heads8_dim64_e4",
                   "rows4096_in512_heads24_dim64_ln", "rows2048_in2048_heads16_dim128",

@@ -9,8 +9,6 @@
 
 namespace moa::workloads {
 
-namespace {
-
 std::string index_text(const Extents &extents, int64_t place) {
     std::vector<int64_t> index;
     for (const int64_t extent : extents) {
@@ -20,16 +18,19 @@ std::string index_text(const Extents &extents, int64_t place) {
     return text_of(index);
 }
 
+namespace {
+
 // Error as a multiple of the tolerance; infinite where the two numbers are of different kinds.
 double badness(double got, double want, double bound) {
-    if (std::isinf(bound) || (std::isnan(got) && std::isnan(want)) || got == want) {
+    constexpr double kWrong = std::numeric_limits<double>::infinity();
+    if (bound == kOpen || got == want) {
         return 0;
     }
-    const double error = std::fabs(got - want);
-    if (!std::isfinite(error) || bound == 0) {
-        return std::numeric_limits<double>::infinity();
+    if (!std::isfinite(want)) {
+        const bool same = std::isnan(bound) ? !std::isfinite(got) : std::isnan(got) && std::isnan(want);
+        return same ? 0 : kWrong;
     }
-    return error / bound;
+    return std::isfinite(got) && bound != 0 ? std::fabs(got - want) / bound : kWrong;
 }
 
 double badness_of(const Report &report) {

@@ -3,12 +3,15 @@
 #include "workloads/tensor.h"
 
 #include <cstdint>
+#include <limits>
 #include <string>
 
 namespace moa::workloads {
 
-// What a reference says of an output: values, and how far from each a correct kernel may be. A bound of
-// infinity leaves the element open.
+// What a reference says of an output: values, and how far from each a correct kernel may be. A finite value asks for a finite
+// one; NaN and infinities ask for the same, unless the bound is kNotFinite.
+constexpr double kOpen = -1;                                             // a bound: anything will do
+constexpr double kNotFinite = std::numeric_limits<double>::quiet_NaN();  // a bound: NaN will do as well as an infinity
 struct Expected {
     Array value, bound;
 };
@@ -30,6 +33,9 @@ struct Report {
     }
     std::string describe() const;
 };
+
+// The index of an element, innermost first, that is the place-th of a dense array.
+std::string index_text(const Extents &extents, int64_t place);
 
 Report compare(const Tensor &output, const Expected &expected);
 

@@ -69,6 +69,7 @@ const Workload &rotary_table_workload() {
          .irregular = {"d1_n1", "d2_n1", "d6_n17_pad3", "d10_n33_magnitude20_shift1", "d254_n31_magnitude16",
                        "d8_n0"},
          .options = {{"d34_n19"}, {"magnitude4", "magnitude18"}, {"", "pad1"}, {"", "shift1"}},
+         .not_finite = {{{"d34_n19_bad1"}, {"", "as1", "as2", "as3"}, {"at100", "at430"}}},
          .perf = {"d64_n8192"}},
         [](const Shape &shape, DType, uint64_t seed) -> std::unique_ptr<Instance> {
             return std::make_unique<RotaryTable>(shape, DType::f32, seed);

@@ -116,6 +116,7 @@ const Workload &route_slots_workload() {
                      {"", "div2", "div4"},
                      {"", "mask1", "mask2", "mask3", "mask4"},
                      {"", "pad3"}},
+         .not_finite = {{{"n61_k60_r2_b4_soft"}, {"", "mask1"}, {"bad3"}, {"", "as1", "as3"}, {"at100", "at430"}}},
          .perf = {"n4096_k1024_r8", "n32768_k4096_b8"}},
         [](const Shape &shape, DType dtype, uint64_t seed) -> std::unique_ptr<Instance> {
             return std::make_unique<RouteSlots>(shape, dtype, seed);

@@ -111,6 +111,7 @@ const Workload &select_slots_workload() {
                        "n63_k8_b3_mask2", "n65_k33_b3_r2_mask3", "n127_k16_mask4", "n100_k10_levels1", "n1009_k1008_levels2", "n31_k5_b5_r3_div3_mask1_pad1",
                        "n32767_k32766_levels5", "n31000_k7_levels3_mask1", "n33_k33", "n8_k0", "n8_k1_b0"},
          .options = {{"n83_r2_b4"}, {"k1", "k40", "k83"}, {"", "div2", "div4"}, {"", "mask1", "mask2", "mask3", "mask4", "mask5"}, {"", "special"}},
+         .not_finite = {{{"n83_r2_b4_k40_bad1"}, {"", "mask1"}, {"", "as1", "as2", "as3"}, {"at100", "at430"}}},
          .perf = {"n4096_k1024_r8", "n32768_k4096_b8"},
          .edges = {"n32768_k4097_levels1000_mask1"}},
         [](const Shape &shape, DType dtype, uint64_t seed) -> std::unique_ptr<Instance> {

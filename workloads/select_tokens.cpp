@@ -150,6 +150,7 @@ const Workload &select_tokens_workload() {
                      {"", "mask1", "mask2", "mask3", "mask4", "mask5"},
                      {"", "levels4"},
                      {"", "special"}},
+         .not_finite = {{{"n83_r2_b3_k40_bad1"}, {"", "mask1", "rank"}, {"", "as1", "as2", "as3"}, {"at100", "at430"}}},
          .perf = {"n4096_k512_b8", "n32768_k4096_b8", "n4096_k1024_r8", "n8192_k4096_r4",
                   "n4096_k512_b8_rank", "n32768_k4096_b8_rank"},
          .edges = {"n32768_k4097_levels1000_mask1", "n32768_k33_rank_special", "n32769_k4097_levels1000", "n32769_k33_rank_mask1"}},

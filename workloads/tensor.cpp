@@ -169,6 +169,22 @@ void Tensor::assign(const Array &values) {
     for_each([&](std::byte *element) { store(dtype(), *from++, element); });
 }
 
+void Tensor::spoil(int64_t place, NotFinite with) {
+    constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    const size_t size = moa::size_bytes(dtype());
+    for_each([&](std::byte *element) {
+        if (place-- != 0) {
+            return;
+        }
+        if (with == NotFinite::full_nan) {
+            std::fill_n(element, size, std::byte{0xff});
+            element[size - 1] = std::byte{0x7f};
+        } else {
+            store(dtype(), with == NotFinite::nan ? std::numeric_limits<double>::quiet_NaN() : (with == NotFinite::infinity ? kInfinity : -kInfinity), element);
+        }
+    });
+}
+
 void Tensor::poison() {
     for_each([&](std::byte *element) {
         for (size_t i = 0; i < moa::size_bytes(dtype()); i++) {

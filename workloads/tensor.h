@@ -67,6 +67,12 @@ struct Layout {
 // Rounds to the values that a dtype has.
 double rounded_to(DType dtype, double value);
 
+// What a case puts where a number should be.
+enum class NotFinite : uint8_t { nan,
+                                 infinity,
+                                 minus_infinity,
+                                 full_nan };  // every bit but the sign is set: what GPUs give, and what rounding may carry into a zero
+
 // Memory of an argument. Everything that is not an element (guards of 1 KiB at both ends, padding between
 // rows) holds a pattern: a NaN for whoever reads it by mistake, and evidence when somebody writes there.
 class Tensor {
@@ -93,8 +99,9 @@ public:
     }
 
     Array values() const;
-    void assign(const Array &values);  // rounds to the dtype
-    void poison();                     // elements become the pattern too
+    void assign(const Array &values);           // rounds to the dtype
+    void spoil(int64_t place, NotFinite with);  // one element of floating point, counted as in a dense array
+    void poison();                              // elements become the pattern too
     int64_t broken_guard_bytes() const;
     std::vector<std::byte> element_bytes() const;
 

@@ -4,6 +4,7 @@
 #include "workloads/list.h"
 
 #include <algorithm>
+#include <cmath>
 #include <new>
 
 namespace moa::workloads {
@@ -50,9 +51,42 @@ void Instance::poison() {
     }
 }
 
+void Instance::spoil(int64_t number, int64_t thousandths, NotFinite with) {
+    if (number > static_cast<int64_t>(inputs_.size())) {
+        throw ShapeError(text("bad{}: there are {} inputs", number, inputs_.size()));
+    }
+    Tensor &tensor = inputs_[number - 1];
+    const int64_t elements = elements_of(tensor.extents());
+    if (elements == 0 || (tensor.dtype() != DType::f32 && tensor.dtype() != DType::bf16 && tensor.dtype() != DType::f16)) {
+        throw ShapeError(text("bad{}: {} holds no numbers", number, tensor.name()));
+    }
+    const int64_t place = elements * thousandths / 1000;
+    tensor.spoil(place, with);
+    constexpr std::string_view kNames[] = {"NaN", "infinity", "-infinity", "NaN of all bits"};
+    spoiled_ = text("{} {} is {}", tensor.name(), index_text(tensor.extents(), place), kNames[static_cast<int>(with)]);
+}
+
+namespace {
+
+// Where an infinity is wanted, sums of pieces and differences of infinities give NaN.
+void accept_any_not_finite(std::vector<Expected> &expected) {
+    for (Expected &output : expected) {
+        for (size_t i = 0; i < output.value.data.size(); i++) {
+            if (!std::isfinite(output.value.data[i]) && output.bound.data[i] != kOpen) {
+                output.bound.data[i] = kNotFinite;
+            }
+        }
+    }
+}
+
+}  // namespace
+
 Report Instance::compare() {
     if (expected_.empty()) {
         expected_ = reference();
+        if (!spoiled_.empty()) {
+            accept_any_not_finite(expected_);
+        }
     }
     Report result = workloads::compare(outputs_[0], expected_[0]);
     for (size_t i = 1; i < outputs_.size(); i++) {
@@ -109,6 +143,21 @@ Workload::Texts combined(const std::vector<Workload::Texts> &lists) {
 Workload::Workload(std::string_view name, bool any_dtype, std::vector<Key> keys, Shapes shapes, Build build)
     : name_(name), any_dtype_(any_dtype), keys_(std::move(keys)), shapes_(std::move(shapes)),
       combinations_(combined(shapes_.options)), build_(build) {
+    const std::span<const Key> common = common_keys();
+    keys_.insert(keys_.end(), common.begin(), common.end());
+    for (const std::vector<Texts> &lists : shapes_.not_finite) {
+        const Texts texts = combined(lists);
+        not_finite_.insert(not_finite_.end(), texts.begin(), texts.end());
+    }
+}
+
+std::span<const Key> Workload::common_keys() {
+    static constexpr Key kKeys[] = {
+        {"bad", 0, 0, 64, "an input, counted from 1, one element of which is not finite; 0: none"},
+        {"at", 500, 0, 999, "which element: thousandths of the way from the first to the last"},
+        {"as", 0, 0, 3, "what it is: 0 NaN, 1 infinity, 2 -infinity, 3 a NaN of all bits"},
+    };
+    return kKeys;
 }
 
 std::vector<DType> Workload::dtypes() const {
@@ -125,6 +174,8 @@ std::span<const std::string> Workload::shapes(Intent intent) const {
         return shapes_.irregular;
     case Intent::options:
         return combinations_;
+    case Intent::not_finite:
+        return not_finite_;
     case Intent::perf:
         return shapes_.perf;
     case Intent::edges:
@@ -145,6 +196,9 @@ Result<std::unique_ptr<Instance>> Workload::make(const Case &wanted) const {
     try {
         std::unique_ptr<Instance> instance = build_(*shape, wanted.dtype, wanted.seed);
         instance->set_precision(wanted.precision);
+        if (shape->has("bad")) {
+            instance->spoil((*shape)("bad"), (*shape)("at"), static_cast<NotFinite>((*shape)("as")));
+        }
         return instance;
     } catch (const ShapeError &error) {
         return invalid("shape '{}' of {}: {}", wanted.shape, name_, error.what());

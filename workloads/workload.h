@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 // One description of each operation: shapes by intent, seeded data, a reference in double precision written
@@ -23,12 +24,13 @@
 namespace moa::workloads {
 
 enum class Intent : uint8_t {
-    smoke,      // one quick case
-    regular,    // what layers ask for, in moderate sizes
-    irregular,  // lengths of 1, primes, one-off tiles, masks, strides, NaN
-    options,    // every combination of options, small
-    perf,       // sizes worth timing
-    edges       // where rows begin and end to take problems, with as little work as gets there
+    smoke,       // one quick case
+    regular,     // what layers ask for, in moderate sizes
+    irregular,   // lengths of 1, primes, one-off tiles, masks, strides, NaN
+    options,     // every combination of options, small
+    not_finite,  // NaN and infinities where something depends on them, and where nothing does
+    perf,        // sizes worth timing
+    edges        // where rows begin and end to take problems, with as little work as gets there
 };
 
 struct Case {
@@ -69,11 +71,22 @@ public:
 
     void poison();  // outputs become NaN, and no valid index either
     Report compare();
+    // Puts a number that is not finite into an input, `thousandths` of the way from its first to its last element. The reference
+    // then says which outputs it reaches: those may be NaN or infinite, and must be; all others are as without it.
+    // Throws ShapeError where there is no such input, or none of numbers.
+    void spoil(int64_t number, int64_t thousandths, NotFinite with);
+    const std::string &spoiled() const {  // "" or what was put where
+        return spoiled_;
+    }
     std::vector<std::byte> output_bytes() const;
 
 protected:
     // The values of every output, in the order of the output() calls.
     virtual std::vector<Expected> reference() const = 0;
+    // What spoil() did not do: something that is no input is not finite.
+    void spoil_prepared(std::string what) {
+        spoiled_ = std::move(what);
+    }
     void forget_reference() {
         expected_.clear();
     }
@@ -97,6 +110,7 @@ private:
     Random random_;
     std::deque<Tensor> inputs_, outputs_;
     std::vector<Expected> expected_;
+    std::string spoiled_;
 };
 
 // An instance whose arguments are the structure that moa::ops takes.
@@ -127,7 +141,8 @@ public:
     using Texts = std::vector<std::string>;
     struct Shapes {
         Texts smoke, regular, irregular;
-        std::vector<Texts> options;  // one of every list, joined
+        std::vector<Texts> options;                  // one of every list, joined
+        std::vector<std::vector<Texts>> not_finite;  // the same, several times
         Texts perf;
         Texts edges;
     };
@@ -137,6 +152,8 @@ public:
     std::string_view name() const {
         return name_;
     }
+    // Those of every workload, after its own: bad, at and as, what spoil() is told.
+    static std::span<const Key> common_keys();
     // Storage dtypes that its cases can have; operations without storage tensors have f32 only.
     std::vector<DType> dtypes() const;
     std::span<const Key> keys() const {
@@ -151,7 +168,7 @@ private:
     bool any_dtype_;
     std::vector<Key> keys_;
     Shapes shapes_;
-    Texts combinations_;
+    Texts combinations_, not_finite_;
     Build build_;
 };
 

@@ -23,7 +23,7 @@ namespace moa::workloads {
 
 namespace {
 
-constexpr Intent kTested[] = {Intent::smoke, Intent::regular, Intent::irregular, Intent::options, Intent::edges};
+constexpr Intent kTested[] = {Intent::smoke, Intent::regular, Intent::irregular, Intent::options, Intent::edges, Intent::not_finite};
 constexpr Intent kBrief[] = {Intent::smoke, Intent::irregular, Intent::edges};
 
 // The instance of the latest case: rows of an operation meet the same tensors, and its reference runs once.
@@ -104,7 +104,8 @@ public:
         const Status first = run_with(instance, row_, 1);
         ASSERT_TRUE(first) << first.message() << "\n  " << replay(case_, row_, 1);
         const Report report = instance.compare();
-        ASSERT_TRUE(report.ok()) << report.describe() << "\n  " << replay(case_, row_, 1);
+        ASSERT_TRUE(report.ok()) << instance.spoiled() << "\n"
+                                 << report.describe() << "\n  " << replay(case_, row_, 1);
         const std::vector<std::byte> bytes = instance.output_bytes();
         for (const int threads : {1, 2, 5}) {
             const Status again = run_with(instance, row_, threads);
@@ -139,7 +140,8 @@ private:
             ASSERT_TRUE(status) << status.message() << "\n  " << replay(case_, row_, 1);
             if (run == 0) {
                 const Report report = instance.compare();
-                ASSERT_TRUE(report.ok()) << report.describe() << "\n  " << replay(case_, row_, 1);
+                ASSERT_TRUE(report.ok()) << instance.spoiled() << "\n"
+                                         << report.describe() << "\n  " << replay(case_, row_, 1);
                 bytes = instance.output_bytes();
             }
             EXPECT_TRUE(instance.output_bytes() == bytes) << "other bits than the first run's\n  " << replay(case_, row_, 1);
