@@ -3,7 +3,6 @@
 import sys
 
 import accuracy
-import cases
 
 
 def text(value, pattern="{:.2f} x"):
@@ -96,23 +95,24 @@ def plot(path, title, shown):
 
     bars = {case: found for case, found in shown.items() if found}
     total = sum(map(len, bars.values()))
-    figure, axes = pyplot.subplots(figsize=(max(9, 1 + 0.34 * (total + 2 * len(bars))), 5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(max(8, 1 + 0.27 * (total + len(bars))), 4.5), layout="constrained")
     begin, middles, labelled = 0, [], set()
     for case, found in bars.items():
         for place, (label, ms) in enumerate(found, begin):
             colour = COLOURS.get(label.replace(",", "").split()[0], "#4c72b0")
             bar = axes.bar(place, ms, 0.92, color=colour, alpha=0.55 if "bf16" in label and "moa" not in label else 1,
                            hatch="//" if label.startswith("moa") and "bf16" in label else None, edgecolor="white", label=None if label in labelled else label)
-            axes.bar_label(bar, fmt="%.3g", fontsize=7, padding=2)
+            axes.bar_label(bar, fmt=digits, fontsize=6, padding=2)
             labelled.add(label)
         middles.append(begin + (len(found) - 1) / 2)
-        begin += max(len(found), 3) + 2  # room for the names below
+        begin += max(len(found), 3) + 1  # room for the names below
     axes.set_yscale("log")
     axes.margins(x=0.02, y=0.1)
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
     axes.set_ylabel("median in ms (lower is better)")
-    axes.set_xticks(middles, [case.replace("moa_", "").replace("_", " ", 1) if case in cases.MIXTURES else case for case in bars])
-    axes.tick_params(axis="x", length=0, labelsize=9)
+    axes.set_xticks(middles, [case.removeprefix("moa_").replace("_", "\n", 1) for case in bars])
+    axes.tick_params(axis="x", length=0, labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=10)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)

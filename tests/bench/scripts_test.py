@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
+import accuracy  # noqa: E402
 import cases  # noqa: E402
 import compare_gpu  # noqa: E402
 import measuring  # noqa: E402
@@ -108,6 +109,11 @@ class Tables(unittest.TestCase):
         errors_only = written | {"machine": {}, "cases": {"moa_cross_readme": {}}, "errors": {"moa_cross_readme": {"f16": {"error": "no"}}}}
         both = compare_gpu.joined([errors_only, written])
         self.assertEqual((both["cases"], set(both["errors"]["moa_cross_readme"])), (written["cases"], {"f16", "bf16"}))
+
+    def test_the_rule_of_errors(self):
+        self.assertTrue(accuracy.holds({"ratio": 2.0}))
+        self.assertFalse(accuracy.holds({"ratio": 2.01}) or accuracy.holds({"ratio": float("nan")}) or accuracy.holds({"error": "no"}))
+        self.assertIn("ABOVE 2", accuracy.line("case", "f32", {"moa": 3.0, "torch": 1.0, "ratio": 3.0, "largest": 9.0}))
 
     def test_only_those_near_the_best_contend(self):
         results = {"a": {"median_ms": 1.0}, "b": {"median_ms": 1.2}, "c": {"median_ms": 2.0}, "d": {"median_ms": 5.0}, "e": {"error": "no"}}
