@@ -12,6 +12,7 @@ set(MOA_HEAD_DIMS "32;64;128" CACHE STRING "Head dimensions to build specialised
 set(MOA_EXTRA_ROWS "" CACHE STRING "Row files from outside of this tree; their rows come before this project's; relative names start at the source tree")
 set(MOA_ONLY_OPS "" CACHE STRING "Build rows of these operations only; layers that need others refuse to plan")
 set(MOA_GENERATORS "" CACHE PATH "Folder with the generator programs of another build, to use instead of building them")
+set(MOA_COMPILED_ROWS "" CACHE PATH "Folder of rows that another build compiled (its rows/), to take those that would be the same")
 set(MOA_CROSS_TARGETS "arm64" CACHE STRING "Targets whose rows the target moa_cross_rows compiles into an archive of their own")
 option(MOA_BUILD_TOOLS "Build the moa command" ON)
 option(MOA_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})

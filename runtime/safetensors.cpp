@@ -64,7 +64,8 @@ Result<OpenedFile> read_start(const File &file, const std::string &path) {
 
 }  // namespace
 
-struct SafeTensors::Impl {
+// Hidden: a class inside of an exported one is exported with it.
+struct __attribute__((visibility("hidden"))) SafeTensors::Impl {
     AlignedBytes data;
     std::vector<AlignedBytes> realigned;
     TensorMap tensors;
