@@ -33,15 +33,15 @@ def package(case, device, attention="flash_attn", triton=True, precision="f32"):
     c = cases.layer_of(case)
     common = dict(dim=c["dim"], heads=c["heads"], dim_head=cases.DIM_HEAD)
     flash = attention != "einsum"
-    if case in cases.DENSE:
-        layer = mixture_of_attention.Attention(groups=1, prenorm=True, flash=flash, **common)
-        attend = layer.attend
-    else:
-        layer = mixture_of_attention.MixtureOfAttention(dim_context=c["dim_context"], use_triton=triton, flash_attn=flash, **common, **c["options"])
-        attend = layer.attn.attend
+    with torch.device(device):
+        if case in cases.DENSE:
+            layer = mixture_of_attention.Attention(groups=1, prenorm=True, flash=flash, **common)
+        else:
+            layer = mixture_of_attention.MixtureOfAttention(dim_context=c["dim_context"], use_triton=triton, flash_attn=flash, **common, **c["options"])
+    attend = (layer if case in cases.DENSE else layer.attn).attend
     if attention == "flash_attn, contiguous":  # the package hands q over with a strided last axis, for which PyTorch has no fused kernel
         attend.flash_attn = functools.partial(lambda f, q, k, v, mask=None: f(q.contiguous(), k.contiguous(), v.contiguous(), mask=mask), attend.flash_attn)
-    layer = layer.to(device, dtype).eval()
+    layer = layer.to(dtype).eval()
     x = torch.randn(c["batch"], c["length"], c["dim"], device=device, dtype=dtype)
     arguments = {}
     if c["context"]:

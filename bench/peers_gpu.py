@@ -7,6 +7,7 @@ the allocator gives: `layer_mb` for the layer and its inputs, `run_mb` the most 
 """
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -106,7 +107,9 @@ def main():
             tell(peer=[case, name], result=result)
             if "CUDA error" in result.get("error", "") or "captur" in result.get("error", ""):
                 return  # nothing runs in this process any more: the next one goes on
-            torch._dynamo.reset() if "compiled" in name else None
+            if "compiled" in name:
+                torch._dynamo.reset()
+            gc.collect()
             torch.cuda.empty_cache()
 
 
