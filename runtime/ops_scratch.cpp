@@ -85,12 +85,14 @@ int64_t padded_width(const Row &row, int64_t head_dim) {
 
 }  // namespace
 
-size_t scratch_bytes(const Row &row, const Project & /*a*/) {
-    const int64_t panel = row.knob("panel", 8), rows = row.knob("rows", 1), columns = row.knob("columns", 1);
+size_t scratch_bytes(const Row &row, const Project &a) {
+    const int64_t panel = row.knob("panel", 8), rows = row.knob("rows", 1), width = padded(a.out.extent(0));
+    const bool wide = row.knob("wide", 0) != 0;  // a task is a head, of any width
+    const int64_t columns = wide ? width : row.knob("columns", 1);
     const int64_t element = row.knob("pair", 1) == 1 ? 4 : 2;
     const int64_t channels = row.knob("whole", 0) != 0 ? row.knob("widest", 0) : row.knob("block", kBlockChannels);
-    const int64_t sums = 4 * panel * rows * (columns / panel + 2), packed = element * (channels + kPitchPadding) * rows;
-    return arena(row, {sums, packed, packed}, kReuse);
+    const int64_t sums = 4 * panel * rows * (columns / panel + 2), packed = element * (channels + kPitchPadding) * rows, of_head = wide ? 4 * width : 0;
+    return arena(row, {sums, packed, packed, of_head, of_head, of_head}, kReuse);
 }
 
 size_t scratch_bytes(const Row &row, const Attention &a) {

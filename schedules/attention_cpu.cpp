@@ -69,8 +69,10 @@ void schedule_registers(Attention &a, int vector, int bound, const Values &knobs
     }
     a.score.bound_extent(a.key, block).split(a.key, group, a.key, tile_keys).reorder(a.i, a.key, group).vectorize(a.i, vector).unroll(a.i).unroll(a.key);
     a.product.compute_at(a.score, group).bound_extent(a.i, rows).vectorize(a.i, vector).unroll(a.i).unroll(a.key);
-    a.mixed.bound_storage(a.d, padded)
-        .split(a.d, group, a.d, tile_channels, TailStrategy::RoundUp)
+    if (padded != 0) {
+        a.mixed.bound_storage(a.d, padded);
+    }
+    a.mixed.split(a.d, group, a.d, tile_channels, TailStrategy::RoundUp)
         .reorder(a.i, a.d, group)
         .vectorize(a.i, vector)
         .unroll(a.i)
@@ -94,17 +96,22 @@ void schedule_registers(Attention &a, int vector, int bound, const Values &knobs
         a.mix.update().reorder(a.mix_keys.x, a.i, a.d, a.mix_keys.y).atomic().vectorize(a.mix_keys.x).vectorize(a.i, vector).unroll(a.i).unroll(a.d).unroll(a.mix_keys.y, 2);
         return;
     }
-    a.queries.bound_storage(a.d, bound).vectorize(a.i, vector);
+    if (bound != 0) {
+        a.queries.bound_storage(a.d, bound);
+    }
+    a.queries.vectorize(a.i, vector);
     a.product.update().reorder(a.i, a.key, a.channels).vectorize(a.i, vector).unroll(a.i).unroll(a.key).unroll(a.channels, 2, TailStrategy::GuardWithIf);
     a.weight.bound_extent(a.key, block).reorder(a.i, a.key).vectorize(a.i, vector).unroll(a.i).unroll(a.key, 2);
     a.block_sum.update().reorder(a.i, a.sum_keys).vectorize(a.i, vector).unroll(a.i).unroll(a.sum_keys, 4);
     a.mix.update().reorder(a.i, a.d, a.mix_keys).vectorize(a.i, vector).unroll(a.i).unroll(a.d).unroll(a.mix_keys, 2);
     if (knobs.get("widen", 0) != 0) {
         for (Func f : {a.keys, a.values}) {
+            if (padded != 0) {
+                f.bound_storage(a.d, padded);
+            }
             f.compute_at(a.state, a.steps.y)
                 .store_in(MemoryType::Stack)
                 .bound_extent(a.key, block)
-                .bound_storage(a.d, padded)
                 .vectorize(a.d, vector, head_dim == 0 ? TailStrategy::GuardWithIf : TailStrategy::Auto);
         }
     }
@@ -115,11 +122,12 @@ void schedule_registers(Attention &a, int vector, int bound, const Values &knobs
 // Knobs: rows x tile_keys, the register tile of scores; rows x tile_channels, that of the outputs; keys of a block;
 // widen = 1 copies a block's keys and values to f32 first, for bf16 storage without instructions for it; row_tiles tiles of
 // rows share a block of keys and values while it is near (heads of 64, 4096 keys, 2 cores, moa_ops_bench: two tiles of 96 rows
-// are 1.04x as fast as one on AVX-512, eight of 16 are 1.11x on AVX2).
+// are 1.04x as fast as one on AVX-512, eight of 16 are 1.11x on AVX2); widest, the widest head of a row for any width (without
+// it there is no bound, and what a task keeps is as large as the call's heads are).
 void schedule_attention_cpu(Attention &a, const Target &target, const Values &knobs) {
     const int vector = target.natural_vector_size<float>();
     const int rows = knobs("rows"), block = knobs("keys");
-    const int head_dim = knobs.get("head_dim", 0), bound = head_dim == 0 ? knobs("widest") : head_dim;
+    const int head_dim = knobs.get("head_dim", 0), bound = head_dim == 0 ? knobs.get("widest", 0) : head_dim;
     const int tiles = knobs.get("row_tiles", 1);
     Var task("task"), head("head"), part("part"), tile("tile");
 
@@ -134,7 +142,10 @@ void schedule_attention_cpu(Attention &a, const Target &target, const Values &kn
         .fuse(task, a.b, task)
         .parallel(task)
         .vectorize(a.d, vector, head_dim == 0 ? TailStrategy::GuardWithIf : TailStrategy::Auto);
-    a.state.compute_at(a.out, task).store_in(MemoryType::Stack).bound_extent(a.i, rows).bound_storage(a.c, bound + Attention::kOutput).vectorize(a.i, vector);
+    a.state.compute_at(a.out, task).store_in(MemoryType::Stack).bound_extent(a.i, rows).vectorize(a.i, vector);
+    if (bound != 0) {
+        a.state.bound_storage(a.c, bound + Attention::kOutput);
+    }
     a.state.update()
         .split(a.i, part, a.i, vector)
         .reorder(a.i, a.steps.x, part, a.t, a.steps.y)

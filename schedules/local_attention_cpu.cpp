@@ -6,11 +6,11 @@ using namespace Halide;
 
 // Knobs: rows x tile_keys, the register tile of scores; rows x tile_channels, that of the outputs; keys of a block; slots,
 // the most that a window may have for its turned keys and its values to be made once a window (0: anew for every block of
-// every tile, for windows of any size).
+// every tile, for windows of any size); widest, the widest head of a row for any width (without it, any).
 void schedule_local_attention_cpu(LocalAttention &a, const Target &target, const Values &knobs) {
     const int vector = target.natural_vector_size<float>();
     const int rows = knobs("rows"), block = knobs("keys"), tile_keys = knobs("tile_keys"), tile_channels = knobs("tile_channels");
-    const int head_dim = knobs.get("head_dim", 0), bound = head_dim == 0 ? knobs("widest") : head_dim, slots = knobs.get("slots", 0);
+    const int head_dim = knobs.get("head_dim", 0), bound = head_dim == 0 ? knobs.get("widest", 0) : head_dim, slots = knobs.get("slots", 0);
     const bool pairs = knobs.get("pair", 1) == 2, plain = knobs.get("plain", 0) != 0;
     const TailStrategy tail = head_dim == 0 ? TailStrategy::GuardWithIf : TailStrategy::Auto;
     Var task("task"), window("window"), group("group"), part("part");
@@ -19,9 +19,9 @@ void schedule_local_attention_cpu(LocalAttention &a, const Target &target, const
     Stage out = a.out.update();
     out.split(a.u, window, a.u, 1).reorder(a.d, a.rows.x, a.rows.y, a.u, window, a.h, a.b).fuse(window, a.h, task).fuse(task, a.b, task).parallel(task).vectorize(a.d, vector, tail);
     a.state.compute_at(a.out, a.rows.y).store_in(MemoryType::Stack).bound_extent(a.i, rows).vectorize(a.i, vector);
-    if (head_dim == 0) {
+    if (head_dim == 0 && bound != 0) {
         a.state.bound_storage(a.c, bound + LocalAttention::kOutput);
-    } else {
+    } else if (head_dim != 0) {
         a.state.bound_extent(a.c, head_dim + LocalAttention::kOutput);
     }
     Stage state = a.state.update();
@@ -29,13 +29,17 @@ void schedule_local_attention_cpu(LocalAttention &a, const Target &target, const
     if (head_dim != 0) {
         state.unroll(a.steps.x);  // the selects fold
     }
-    a.turned.compute_at(a.out, a.rows.y).store_in(MemoryType::Stack).bound_extent(a.i, rows).bound_storage(a.d, bound).vectorize(a.d, vector, tail);
+    a.turned.compute_at(a.out, a.rows.y).store_in(MemoryType::Stack).bound_extent(a.i, rows).vectorize(a.d, vector, tail);
     a.shown.compute_at(a.out, task).store_in(MemoryType::Stack);
     for (Func f : {a.first_row, a.row_count}) {
         f.compute_at(a.state, a.steps.y).store_in(MemoryType::Stack).bound_extent(a.key, block).vectorize(a.key, vector);
     }
     a.queries.compute_at(a.out, a.rows.y).store_in(MemoryType::Stack).bound_extent(a.i, rows);
-    a.mean.compute_at(a.out, task).store_in(MemoryType::Stack).bound_storage(a.d, bound).vectorize(a.d, vector, tail);
+    a.mean.compute_at(a.out, task).store_in(MemoryType::Stack).vectorize(a.d, vector, tail);
+    if (bound != 0) {
+        a.turned.bound_storage(a.d, bound);
+        a.mean.bound_storage(a.d, bound);
+    }
     a.mean.update().reorder(a.d, a.mean_slots).vectorize(a.d, vector, tail);
     const int padded = (bound + tile_channels - 1) / tile_channels * tile_channels;
     for (Func f : {a.keys, a.values}) {
@@ -46,7 +50,10 @@ void schedule_local_attention_cpu(LocalAttention &a, const Target &target, const
         } else {
             f.compute_at(a.state, a.steps.y);
         }
-        f.store_in(MemoryType::Stack).bound_storage(a.s, in_pairs ? kept / 2 + 1 : kept).bound_storage(a.d, padded).vectorize(a.d, vector, tail);
+        f.store_in(MemoryType::Stack).bound_storage(a.s, in_pairs ? kept / 2 + 1 : kept).vectorize(a.d, vector, tail);
+        if (padded != 0) {
+            f.bound_storage(a.d, padded);
+        }
         if (in_pairs) {
             f.bound_extent(a.l, 2).reorder(a.l, a.d, a.s).unroll(a.l);
         }
@@ -70,8 +77,10 @@ void schedule_local_attention_cpu(LocalAttention &a, const Target &target, const
     a.product.compute_at(a.score, group).bound_extent(a.i, rows).vectorize(a.i, vector).unroll(a.i).unroll(a.key);
     a.block_maximum.vectorize(a.i, vector).unroll(a.i).update().reorder(a.i, a.maximum_keys).vectorize(a.i, vector).unroll(a.i).unroll(a.maximum_keys, 4);
     a.block_sum.vectorize(a.i, vector).unroll(a.i);
-    a.mixed.bound_storage(a.d, padded)
-        .split(a.d, group, a.d, tile_channels, TailStrategy::RoundUp)
+    if (padded != 0) {
+        a.mixed.bound_storage(a.d, padded);
+    }
+    a.mixed.split(a.d, group, a.d, tile_channels, TailStrategy::RoundUp)
         .reorder(a.i, a.d, group)
         .vectorize(a.i, vector)
         .unroll(a.i)
@@ -86,7 +95,10 @@ void schedule_local_attention_cpu(LocalAttention &a, const Target &target, const
         a.mix.update().reorder(a.mix_keys.x, a.i, a.d, a.mix_keys.y).atomic().vectorize(a.mix_keys.x).vectorize(a.i, vector).unroll(a.i).unroll(a.d).unroll(a.mix_keys.y, 2);
         return;
     }
-    a.queries.bound_storage(a.d, bound).vectorize(a.i, vector);
+    if (bound != 0) {
+        a.queries.bound_storage(a.d, bound);
+    }
+    a.queries.vectorize(a.i, vector);
     a.product.update().reorder(a.i, a.key, a.channels).vectorize(a.i, vector).unroll(a.i).unroll(a.key).unroll(a.channels, 2, TailStrategy::GuardWithIf);
     a.weight.bound_extent(a.key, block).reorder(a.i, a.key).vectorize(a.i, vector).unroll(a.i).unroll(a.key, 2);
     a.block_sum.update().reorder(a.i, a.sum_keys).vectorize(a.i, vector).unroll(a.i).unroll(a.sum_keys, 4);

@@ -67,8 +67,10 @@ void schedule_sums(Project &op, const LoopLevel &task, int vector, const Values 
     op.sums.compute_at(task)
         .store_in(MemoryType::Stack)
         .bound_extent(op.i, panel)
-        .bound_storage(op.m, rows)
-        .bound_storage(op.p, columns / panel + (knobs.get("plain", 0) != 0 ? 0 : 2));
+        .bound_storage(op.m, rows);
+    if (knobs.get("wide", 0) == 0) {
+        op.sums.bound_storage(op.p, columns / panel + (knobs.get("plain", 0) != 0 ? 0 : 2));
+    }
     if (!whole) {
         op.sums.vectorize(op.i, vector).unroll(op.i);
     }
@@ -102,7 +104,7 @@ void schedule_sums(Project &op, const LoopLevel &task, int vector, const Values 
 
 // Knobs: panel x tile_rows, the register tile; rows x columns, a task's part of the output; ahead, how many groups of channels
 // weights are fetched ahead of their use; widest, with whole = 1 the most input channels there may be. Where heads are
-// rotated, they must not be wider than columns. All channels at once spare the sums a trip through the cache for each block:
+// rotated, they must not be wider than columns, unless wide is 1: then a task has one head, of any width. All channels at once spare the sums a trip through the cache for each block:
 // 512 channels in 1.05 to 1.09 x the rate of blocks of 128 (AVX-512, plain, 2 cores, moa_ops_bench); without gain on AVX2, and
 // a loss of 9 % for pairs of bf16. On 2 cores of an AVX-512 EPYC (Zen 4) one thread reaches 99 to 103 GFLOP/s in f32 (torch.matmul
 // 90 to 95, peak 116) and 183 to 200 in bf16 with panel 32 x 12 rows; the rows need no transposition, since the tile
@@ -115,7 +117,7 @@ void schedule_project_cpu(Project &op, const Target &target, const Values &knobs
     const int vector = target.natural_vector_size<float>();
     const int panel = knobs("panel"), pair = knobs.get("pair", 1), tile_rows = knobs("tile_rows");
     const int rows = knobs("rows"), columns = knobs("columns");
-    const bool plain = knobs.get("plain", 0) != 0, whole = knobs.get("whole", 0) != 0;
+    const bool plain = knobs.get("plain", 0) != 0, whole = knobs.get("whole", 0) != 0, wide = knobs.get("wide", 0) != 0;
     Var block_m("block_m"), mi("mi"), block_h("block_h"), hi("hi"), block_d("block_d"), di("di"), task("task"), tile("tile"), row("row");
 
     // A task is rows x columns of the output: several heads, or a part of a wide one.
@@ -135,7 +137,7 @@ void schedule_project_cpu(Project &op, const Target &target, const Values &knobs
             op.out.split(mi, tile, row, tile_rows, TailStrategy::GuardWithIf).reorder(di, row, tile, op.d, hi).unroll(row);
         }
     } else {
-        op.out.split(op.d, block_d, di, min(width, columns), TailStrategy::GuardWithIf)
+        op.out.split(op.d, block_d, di, wide ? width : min(width, columns), TailStrategy::GuardWithIf)
             .reorder(di, mi, hi, block_d, block_h, block_m, op.e, op.b)
             .vectorize(di, vector, TailStrategy::GuardWithIf);
     }
@@ -145,14 +147,20 @@ void schedule_project_cpu(Project &op, const Target &target, const Values &knobs
         .fuse(task, op.b, task)
         .parallel(task);
     if (!plain) {
-        op.value.compute_at(op.out, mi).store_in(MemoryType::Stack).bound_storage(op.d, columns).vectorize(op.d, vector, TailStrategy::GuardWithIf);
+        op.value.compute_at(op.out, mi).store_in(MemoryType::Stack).vectorize(op.d, vector, TailStrategy::GuardWithIf);
+        if (!wide) {
+            op.value.bound_storage(op.d, columns);
+        }
         op.value.specialize(op.activation == 0);
     }
     op.row_factor.compute_at(op.out, task).store_in(MemoryType::Stack).bound_extent(op.m, rows);
     op.row_shift.compute_at(op.out, task).store_in(MemoryType::Stack).bound_extent(op.m, rows);
     op.source.compute_at(op.out, task).store_in(MemoryType::Stack).bound_extent(op.m, rows);
 
-    op.column_terms.compute_at(op.out, task).store_in(MemoryType::Stack).bound_storage(op.o, columns);
+    op.column_terms.compute_at(op.out, task).store_in(MemoryType::Stack);
+    if (!wide) {
+        op.column_terms.bound_storage(op.o, columns);
+    }
 
     if (whole) {
         op.packed.compute_at(op.out, task)

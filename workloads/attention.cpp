@@ -232,6 +232,7 @@ const Workload &attention_workload() {
                        "q13_k500_d96_null",
                        "q97_k2_d64_null_mask1",
                        "q31_k77_d257_null",
+                       "q33_k70_d520_h2_mask1",
                        "q12_k16_d33_null_mask5_nan_swap_shift3",
                        "q0_k5_d64", "q7_k0_d64_h2_null",
                        "q4_k8_d64_b0"},

@@ -196,6 +196,8 @@ const Workload &local_attention_workload() {
                        "n33_w16_d160_fwd_exact",
                        "n53_w8_d217_causal_mask1",
                        "n50_w16_d256_fwd_exact_rotary",
+                       "n53_w8_d270_h2_fwd_exact_rotary",
+                       "n40_w16_d513_causal_mask1",
                        "n0_w4_d8",
                        "n4_w4_d8_b0"},
          .options = {{"n37_w8_h2"},

@@ -18,7 +18,7 @@ public:
     struct Config {
         int64_t dim = 0;
         int64_t dim_context = 0;  // 0: dim
-        int64_t dim_head = 64;
+        int64_t dim_head = 64;    // 1 to 2^20; on GPUs at most 256
         int64_t heads = 8;
         int64_t groups = 1;
         bool prenorm = false;

@@ -26,7 +26,7 @@ struct LocalAttentionOptions {
 class MOA_EXPORT LocalAttention {
 public:
     struct Config : LocalAttentionOptions {
-        int64_t dim_head = 0;
+        int64_t dim_head = 0;  // 1 to 2^20; on GPUs at most 256
         bool autopad = false;  // lengths need not be multiples of the window; without a mask the padding is attended to
         bool rotary = false;
     };
@@ -57,7 +57,7 @@ class MOA_EXPORT LocalMHA {
 public:
     struct Config : LocalAttentionOptions {
         int64_t dim = 0;
-        int64_t dim_head = 64;
+        int64_t dim_head = 64;  // 1 to 2^20; on GPUs at most 256
         int64_t heads = 8;
         bool prenorm = false;
         bool qk_rmsnorm = false;

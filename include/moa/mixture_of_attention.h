@@ -22,7 +22,7 @@ public:
         int64_t num_routed_queries = 0;
         int64_t num_routed_key_values = 0;
         int64_t num_experts = 2;
-        int64_t dim_head = 64;
+        int64_t dim_head = 64;  // 1 to 2^20; on GPUs at most 256
         int64_t heads = 8;
         bool local_attn = false;
         int64_t local_attn_window_size = 0;
