@@ -104,7 +104,7 @@ void define_keys_and_values(LocalAttention &a, const Places &p, Type storage) {
     const Expr position = slot_position(a, a.mean_slots);
     const Expr of_slot = select(position < 0 || position >= p.windows * a.window, -1.f, position >= p.length, 0.f,
                                 cast<float>(a.v(c, clamp(position, 0, p.length - 1), h, b)));
-    a.mean(d, u, h, b) = 0.f;
+    a.mean(d, u, h, b) = -cast<float>(a.left_outside);
     a.mean(d, u, h, b) += of_slot;
 }
 
@@ -170,7 +170,8 @@ void define_state(LocalAttention &a, const Places &p) {
     a.mixed(i, d, j, t, u, h, b) = a.mix(i, d, j, t, u, h, b);
     const float unit = p.pairs ? kLog2E : 1.f;
     const Expr visited = select(a.exact != 0, p.rows + select(a.causal != 0, a.look_backward, a.look_backward + a.look_forward) * a.window, p.slots);
-    a.state(i, c, t, u, h, b) = select(c == LocalAttention::kMaximum, -1e30f, 0.f);
+    const Expr zeros = cast<float>(a.zero_keys);
+    a.state(i, c, t, u, h, b) = select(c == LocalAttention::kMaximum, select(zeros > 0.f, 0.f, -1e30f), c == LocalAttention::kSum, zeros, 0.f);
     a.steps = RDom(0, p.dim_head + LocalAttention::kOutput, 0, (visited + p.block - 1) / p.block, "step");
     const Expr row = a.steps.x, block = a.steps.y;
     const auto at = [&](const Expr &r) { return Expr(a.state(i, r, t, u, h, b)); };
@@ -187,7 +188,7 @@ void define_state(LocalAttention &a, const Places &p) {
 void define_output(LocalAttention &a, const Places &p, Type storage) {
     const Var &i = a.i, &t = a.t, &u = a.u, &h = a.h, &b = a.b, &d = a.d;
     const auto at = [&](const Expr &r) { return Expr(a.state(i, r, t, u, h, b)); };
-    Expr result = select(at(LocalAttention::kMaximum) > -1e29f, at(d + LocalAttention::kOutput) / at(LocalAttention::kSum), a.mean(d, u, h, b) / cast<float>(p.slots));
+    Expr result = select(at(LocalAttention::kMaximum) > -1e29f, at(d + LocalAttention::kOutput) / at(LocalAttention::kSum), a.mean(d, u, h, b) / cast<float>(p.slots + a.left_out));
     if (!p.plain) {
         const Expr position = min(u * a.window + in_window(a, p), p.length - 1);
         const Expr gate = 1.f / (1.f + exp(-cast<float>(a.gate(h, position, b))));

@@ -16,10 +16,11 @@ struct LocalAttentionInputs {
     Halide::Param<int> window{"window"}, look_backward{"look_backward"}, look_forward{"look_forward"};
     Halide::Param<int> causal{"causal"}, exact{"exact"}, shared_qk{"shared_qk"}, normalize_q{"normalize_q"}, normalize_k{"normalize_k"};
     Halide::Param<int> has_bias{"has_bias"}, has_gate{"has_gate"}, has_mask{"has_mask"};
+    Halide::Param<int> left_out{"left_out"}, left_outside{"left_outside"}, zero_keys{"zero_keys"};
 
     std::vector<Halide::Argument> arguments() const {
         return {q, k, v, mask, q_cos, q_sin, k_cos, k_sin, q_gain, k_gain, bias, gate, window, look_backward, look_forward,
-                causal, exact, shared_qk, normalize_q, normalize_k, has_bias, has_gate, has_mask};
+                causal, exact, shared_qk, normalize_q, normalize_k, has_bias, has_gate, has_mask, left_out, left_outside, zero_keys};
     }
 };
 
@@ -39,6 +40,9 @@ Halide::Expr turn(const Row &row, const Halide::Expr &dim_head, const Halide::Ex
 // tile lies within one window. For exact windows it visits no slot that none of its rows may see, so that blocks are counted
 // from the first slot that its first row sees. A row that sees no slot at all gets the mean of the values of all slots of
 // its windows, in which slots outside of the sequence count as -1.
+//
+// Slots that are never a position of the sequence a caller may leave out: a window has left_out more then, of which left_outside are
+// outside of the sequence and the others zeros behind its last position; zero_keys of these every query sees, with a score of 0.
 //
 // Positions from the last to the end of its window are keys of zeros, hidden if there is a mask.
 //

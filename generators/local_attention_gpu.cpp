@@ -108,7 +108,8 @@ void define_sums(LocalAttentionGpu &a, const Places &p) {
     a.largest(i, a.s, t, u, h, b) = kHidden;
     a.largest(i, a.s, t, u, h, b) = max(a.largest(i, a.s, t, u, h, b), score(a, p, a.first.product, a.s * p.key_tile + a.slot_keys.x, a.slot_keys.y));
     a.slots = RDom(0, p.block / p.key_tile, "slots");
-    a.maximum(i, t, u, h, b) = kHidden;
+    const Expr zeros = cast<float>(a.zero_keys);
+    a.maximum(i, t, u, h, b) = select(zeros > 0.f, 0.f, kHidden);
     a.maximum(i, t, u, h, b) = max(a.maximum(i, t, u, h, b), a.largest(i, a.slots, t, u, h, b));
 
     a.weight(i, key, j, t, u, h, b) = exp2_approximate(score(a, p, a.second.product, key, j) - a.maximum(i, t, u, h, b));
@@ -119,7 +120,7 @@ void define_sums(LocalAttentionGpu &a, const Places &p) {
     a.mix(c, g, i, j, t, u, h, b) = 0.f;
     a.mix(c, g, i, j, t, u, h, b) += a.weight(i, a.mix_keys, j, t, u, h, b) * value;
     a.blocks = RDom(0, blocks, "block");
-    a.sums(c, g, i, t, u, h, b) = 0.f;
+    a.sums(c, g, i, t, u, h, b) = select(c == kChannels && zeros > 0.f, zeros * exp2_approximate(-a.maximum(i, t, u, h, b)), 0.f);
     a.sums(c, g, i, t, u, h, b) += a.mix(c, g, i, a.blocks, t, u, h, b);
 
     // Needed where a mask hides every slot of a row, and only there. Slots outside of the sequence count as -1.
@@ -127,7 +128,7 @@ void define_sums(LocalAttentionGpu &a, const Places &p) {
     a.mean_slots.where(a.has_mask != 0);
     const Expr from = position_of(a, a.mean_slots);
     const Expr of_slot = select(from < 0 || from >= p.windows * a.window, -1.f, from >= p.length, 0.f, as_f32(a.v(p.channel(d), p.inside(from), h, b)));
-    a.mean(d, u, h, b) = 0.f;
+    a.mean(d, u, h, b) = -cast<float>(a.left_outside);
     a.mean(d, u, h, b) += of_slot;
 }
 
@@ -138,7 +139,7 @@ void define_output(LocalAttentionGpu &a, const Places &p, Type storage) {
     a.rows.where(w < a.window);
     a.rows.where(position < p.length);
     const auto sum = [&](const Expr &member) { return a.sums(member, d / kChannels, row, tile, u, h, b); };
-    Expr result = select(a.maximum(row, tile, u, h, b) > -1e29f, sum(d % kChannels) / sum(kChannels), a.mean(d, u, h, b) / cast<float>(p.slots));
+    Expr result = select(a.maximum(row, tile, u, h, b) > -1e29f, sum(d % kChannels) / sum(kChannels), a.mean(d, u, h, b) / cast<float>(p.slots + a.left_out));
     if (!p.plain) {
         const Expr gate = 1.f / (1.f + exp(-as_f32(a.gate(h, min(position, p.length - 1), b))));
         result = select(a.has_gate != 0, result * gate, result);

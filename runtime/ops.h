@@ -146,8 +146,9 @@ struct LocalAttention {
     int32_t window = 1, look_backward = 1, look_forward = 1;
     bool causal = false, exact = false, shared_qk = false, normalize_q = false, normalize_k = false;
     bool has_bias = false, has_gate = false, has_mask = false;
-    bool turned = false;  // q_cos is the same positive number everywhere, k_cos 1, q_sin and k_sin 0
-    View out;             // d n h b
+    int32_t left_out = 0, left_outside = 0, zero_keys = 0;  // slots that there are beside these (generators/local_attention.h)
+    bool turned = false;                                    // q_cos is the same positive number everywhere, k_cos 1, q_sin and k_sin 0
+    View out;                                               // d n h b
 };
 Status run(Run &run, const Row &row, const LocalAttention &a);
 

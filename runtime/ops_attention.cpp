@@ -109,7 +109,7 @@ Status run(Run &run, const Row &row, const LocalAttention &given) {
     }
     a.out = in_windows(a.out, a.window);
     return run.launch(row, {a.q, a.k, a.v, a.mask, a.q_cos, a.q_sin, a.k_cos, a.k_sin, a.q_gain, a.k_gain, a.bias, a.gate, a.window, a.look_backward, a.look_forward,
-                            i(a.causal), i(a.exact), i(a.shared_qk), i(a.normalize_q), i(a.normalize_k), i(a.has_bias), i(a.has_gate), i(a.has_mask), a.out});
+                            i(a.causal), i(a.exact), i(a.shared_qk), i(a.normalize_q), i(a.normalize_k), i(a.has_bias), i(a.has_gate), i(a.has_mask), a.left_out, a.left_outside, a.zero_keys, a.out});
 }
 
 }  // namespace moa::ops

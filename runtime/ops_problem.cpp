@@ -69,7 +69,8 @@ Problem problem(const Attention &a) {
 Problem problem(const LocalAttention &a) {
     const int64_t d = a.q.extent(0);
     const bool plain = !a.has_bias && !a.has_gate && !a.shared_qk && !a.normalize_q && !a.normalize_k;
-    return {"local_attention", a.q.dtype, {{"positions", a.q.extent(1)}, {"window", a.window}, {"slots", slots_of(a)}, {"head_dim", d}, {"heads", a.q.extent(2)}, {"plain", plain ? 1 : 0}, {"exact", a.exact ? 1 : 0}, {"masked", a.has_mask ? 1 : 0}, {"turned", a.turned ? 1 : 0}, {"aligned", aligned({&a.q, &a.k, &a.v, &a.out})}}};
+    const bool turned = a.turned && a.zero_keys == 0;  // rows for tensor cores, which alone ask, know no others than the last window's
+    return {"local_attention", a.q.dtype, {{"positions", a.q.extent(1)}, {"window", a.window}, {"slots", slots_of(a)}, {"head_dim", d}, {"heads", a.q.extent(2)}, {"plain", plain ? 1 : 0}, {"exact", a.exact ? 1 : 0}, {"masked", a.has_mask ? 1 : 0}, {"turned", turned ? 1 : 0}, {"aligned", aligned({&a.q, &a.k, &a.v, &a.out})}}};
 }
 Problem problem(const Combine &a) {
     return {"combine", a.out.dtype, {{"positions", a.out.extent(1)}, {"dim_out", a.out.extent(0)}, {"experts", a.a.extent(2)}}};

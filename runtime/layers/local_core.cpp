@@ -1,5 +1,7 @@
 #include "runtime/layers/local_core.h"
 
+#include "runtime/layers/local_tables.h"
+
 #include <cmath>
 #include <utility>
 
@@ -33,47 +35,12 @@ Result<LocalWindows> windows_of(const LocalAttentionOptions &o, int64_t dim_head
     return w;
 }
 
-namespace {
-
-struct SlotTables {
-    std::vector<float> q_cos, q_sin, k_cos, k_sin;  // [slots, d]
-};
-
-// Slot t turns channel pair j by t * inv_freq[j]; xpos scales it by zeta_j ^ ((t - slots / 2) / base), keys by the inverse.
-SlotTables slot_tables(const LocalWindows &w) {
-    const int64_t slots = w.slots(), d = w.dim_head, half = d / 2;
-    const auto size = static_cast<size_t>(slots * d);
-    const auto scale = static_cast<float>(w.scale);
-    SlotTables tables{std::vector<float>(size, scale), std::vector<float>(size, 0.f), std::vector<float>(size, 1.f), std::vector<float>(size, 0.f)};
-    if (w.inv_freq.empty()) {
-        return tables;
-    }
-    for (int64_t t = 0; t < slots; t++) {
-        const int64_t from_middle = t - slots / 2;
-        for (int64_t c = 0; c < d; c++) {
-            const int64_t j = c % half;
-            const double angle = static_cast<double>(t) * static_cast<double>(w.inv_freq[j]);
-            double power = 1;
-            if (w.use_xpos) {
-                const auto width = static_cast<float>(d);
-                const float zeta = (static_cast<float>(2 * j) + 0.4f * width) / (1.4f * width);
-                power = std::pow(static_cast<double>(zeta), static_cast<double>(from_middle) / w.xpos_scale_base);
-            }
-            const auto at = static_cast<size_t>(t * d + c);
-            tables.q_cos[at] = static_cast<float>(std::cos(angle) * power * w.scale);
-            tables.q_sin[at] = static_cast<float>(std::sin(angle) * power * w.scale);
-            tables.k_cos[at] = static_cast<float>(std::cos(angle) / power);
-            tables.k_sin[at] = static_cast<float>(std::sin(angle) / power);
-        }
-    }
-    return tables;
-}
-
-}  // namespace
-
 void local_attention(PlanBuilder &builder, const LocalWindows &w, const LocalRequest &r) {
-    SlotTables tables = slot_tables(w);
-    const int64_t d = w.dim_head, slots = w.slots(), B = r.batch, H = r.heads, N = r.length;
+    const int64_t d = w.dim_head, B = r.batch, H = r.heads, N = r.length;
+    // A bias has its own entry for every slot, and is as large as they are.
+    const SeenWindows seen = r.bias ? all_windows(w) : seen_windows(w, N, static_cast<bool>(r.mask));
+    SlotTables tables = slot_tables(w, seen);
+    const int64_t slots = seen.slots();
     const Handle q_cos = builder.constant(share(std::move(tables.q_cos)), {slots, d}), q_sin = builder.constant(share(std::move(tables.q_sin)), {slots, d});
     const Handle k_cos = builder.constant(share(std::move(tables.k_cos)), {slots, d}), k_sin = builder.constant(share(std::move(tables.k_sin)), {slots, d});
     const std::vector<float> ones(static_cast<size_t>(d), 1.f);
@@ -93,11 +60,14 @@ void local_attention(PlanBuilder &builder, const LocalWindows &w, const LocalReq
         a.k_sin = f[k_sin];
         a.q_gain = f[q_gain];
         a.k_gain = f[k_gain];
-        a.bias = r.bias ? f[r.bias] : broadcast(ops::zero_f32(3), {slots, windows.window, H});
+        a.bias = r.bias ? f[r.bias] : broadcast(ops::zero_f32(3), {slots, seen.window, H});
         a.gate = r.gate ? f[r.gate] : broadcast(ops::zero_of(dtype, 3), {H, N, B});
-        a.window = static_cast<int32_t>(windows.window);
-        a.look_backward = static_cast<int32_t>(windows.look_backward);
-        a.look_forward = static_cast<int32_t>(windows.look_forward);
+        a.window = static_cast<int32_t>(seen.window);
+        a.look_backward = static_cast<int32_t>(seen.look_backward);
+        a.look_forward = static_cast<int32_t>(seen.look_forward);
+        a.left_out = static_cast<int32_t>(seen.left_out);
+        a.left_outside = static_cast<int32_t>(seen.left_outside);
+        a.zero_keys = static_cast<int32_t>(seen.zero_keys);
         a.causal = windows.causal;
         a.exact = windows.exact;
         a.shared_qk = windows.shared_qk;
