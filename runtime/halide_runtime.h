@@ -19,6 +19,10 @@ int moa_halide_do_task(void *user_context, halide_task_t task, int index, uint8_
 int moa_halide_do_loop_task(void *user_context, halide_loop_task_t task, int min, int extent, uint8_t *closure, void *task_parent);
 int moa_halide_do_parallel_tasks(void *user_context, int count, halide_parallel_task_t *tasks, void *task_parent);
 
+// Not Halide's: rows of CPUs ask it when they have checked their arguments, and return if they are only rehearsed
+// (generators/codegen/checks.h).
+int moa_rehearses(void *user_context);
+
 // CUDA rows call these; Halide's own runtime for CUDA is in no object of this library.
 const struct halide_device_interface_t *moa_halide_cuda_device_interface();
 int moa_halide_cuda_initialize_kernels(void *user_context, void **state, const char *code, int bytes);

@@ -125,10 +125,13 @@ namespace {
 
 // No slot for any position: what is left of route_slots when nothing is selected.
 Status fill_slots(const Run &run, const View &slots) {
+    if (run.rehearses()) {
+        return {};
+    }
     if (run.context() != nullptr) {
         View placed = slots;
         placed.data = run.place_of(slots.data);
-        return run.rehearses() ? Status() : cuda::fill_words(*run.context(), run.stream(), placed, UINT32_MAX);
+        return cuda::fill_words(*run.context(), run.stream(), placed, UINT32_MAX);
     }
     for (int64_t b = 0; b < slots.extent(2); b++) {
         for (int64_t r = 0; r < slots.extent(1); r++) {

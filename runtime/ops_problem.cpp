@@ -23,7 +23,8 @@ int64_t aligned(std::initializer_list<const View *> views) {
                : 0;
 }
 
-constexpr int64_t kTile = 128;  // "tiles": how many of 128 x 128 the output has over experts and batch, the work there is to share out
+constexpr int64_t kNeighbours = 8;  // columns of an output row that rows for tensor cores write at once, whatever the type (generators/tensor_core/fragment.h)
+constexpr int64_t kTile = 128;      // "tiles": how many of 128 x 128 the output has over experts and batch, the work there is to share out
 
 }  // namespace
 
@@ -60,7 +61,8 @@ Problem problem(const Project &a) {
     const bool rotary = a.rotary_heads > 0;
     const auto parts = [](int64_t extent) { return (extent + kTile - 1) / kTile; };
     const int64_t tiles = parts(a.out.extent(1)) * parts(d * h) * a.out.extent(3) * a.out.extent(4);
-    const int64_t fits = rotary ? aligned({&a.x, &a.out, &a.cosines, &a.sines}) : aligned({&a.x, &a.out});
+    const int64_t at_16_bytes = rotary ? aligned({&a.x, &a.out, &a.cosines, &a.sines}) : aligned({&a.x, &a.out});
+    const int64_t fits = d % kNeighbours == 0 ? at_16_bytes : 0;
     return {"project", a.x.dtype, {{"rows", a.out.extent(1)}, {"dim_in", a.x.extent(0)}, {"dim_out", d * h}, {"head_dim", d}, {"heads", h}, {"plain", plain ? 1 : 0}, {"rotary", rotary ? 1 : 0}, {"activation", a.activation == Activation::none ? 0 : 1}, {"aligned", fits}, {"tiles", tiles}}};
 }
 Problem problem(const Attention &a) {

@@ -13,7 +13,6 @@ namespace moa {
 namespace {
 
 constexpr size_t kMaxArguments = 24;
-constexpr uintptr_t kGpuAlignment = 16;  // that kernels copy by
 
 struct Span {
     const std::byte *begin = nullptr;
@@ -83,9 +82,6 @@ Status check_argument(const Device &device, const Plan::Argument &wanted, const 
     }
     if (given.data == nullptr) {
         return invalid("{}: no memory (null data)", wanted.name);
-    }
-    if (device.type == DeviceType::cuda && !is_mask(given.dtype) && reinterpret_cast<uintptr_t>(given.data) % kGpuAlignment != 0) {
-        return invalid("{}: its address is not aligned to {} bytes", wanted.name, kGpuAlignment);
     }
     return check_layout(wanted, given);
 }
@@ -219,12 +215,15 @@ Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> work
     if (!current.status().ok()) {
         return current.status();
     }
+    const StandIns stand_ins(plan, bound, workspace);
     Run run(*plan.context, stream, {});
     const auto begin = [&](size_t step) {
         run.move_to(stream, scratch_of(plan, step, workspace));
         return Status();
     };
-    return run_steps(plan, Frame(plan, &run, workspace.data(), bound.data(), nullptr), begin, end);
+    Status status = stand_ins.copy_inputs(stream);
+    status = status.ok() ? run_steps(plan, Frame(plan, &run, workspace.data(), bound.data(), nullptr), begin, end) : status;
+    return status.ok() ? stand_ins.copy_outputs(stream) : status;
 }
 
 Status run_on_streams(const PlanImpl &plan, std::span<const NamedTensor> tensors, std::span<std::byte> workspace, StepStreams &streams) {
@@ -232,6 +231,14 @@ Status run_on_streams(const PlanImpl &plan, std::span<const NamedTensor> tensors
     if (Status status = check_run(plan, tensors, workspace, bound); !status) {
         return status;
     }
+    const StandIns stand_ins(plan, bound, workspace);
+    if (stand_ins.any()) {
+        streams.one_after_another();
+    }
+    const auto copied = [&](bool outputs) {
+        const Result<void *> stream = stand_ins.any() ? streams.begin(0) : Result<void *>(nullptr);
+        return !stream.ok() ? stream.status() : (outputs ? stand_ins.copy_outputs(*stream) : stand_ins.copy_inputs(*stream));
+    };
     Run run(*plan.context, nullptr, {});
     const auto begin = [&](size_t step) {
         const Result<void *> stream = streams.begin(step);
@@ -240,7 +247,11 @@ Status run_on_streams(const PlanImpl &plan, std::span<const NamedTensor> tensors
         }
         return stream.status();
     };
-    return run_steps(plan, Frame(plan, &run, workspace.data(), bound.data(), nullptr), begin, [&](size_t step) { return streams.end(step); });
+    Status status = copied(false);
+    if (status.ok()) {
+        status = run_steps(plan, Frame(plan, &run, workspace.data(), bound.data(), nullptr), begin, [&](size_t step) { return streams.end(step); });
+    }
+    return status.ok() ? copied(true) : status;
 }
 
 namespace {

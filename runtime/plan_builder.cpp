@@ -11,10 +11,6 @@ namespace moa {
 
 namespace {
 
-size_t rounded(size_t bytes) {
-    return (bytes + Plan::kWorkspaceAlignment - 1) / Plan::kWorkspaceAlignment * Plan::kWorkspaceAlignment;
-}
-
 View dense_view(void *data, DType dtype, const std::vector<int64_t> &shape) {
     return View::of(TensorView(data, dtype, std::span<const int64_t>(shape)));
 }
@@ -48,6 +44,17 @@ View Frame::operator[](Handle handle) const {
     } else if (tensor.kind == PlanImpl::Tensor::Kind::argument && arguments_ != nullptr) {
         view = View::of(arguments_[tensor.argument]);
         view.dtype = tensor.view.dtype;  // boolean masks are read as u8
+        for (int axis = 0; axis < view.rank; axis++) {
+            if (view.axes[axis].extent == 1) {
+                view.axes[axis].stride = tensor.view.axes[axis].stride;  // leads nowhere; rows may ask for multiples
+            }
+        }
+    }
+    if (misaligned_ >= 0 && tensor.kind == PlanImpl::Tensor::Kind::argument && tensor.argument == misaligned_) {
+        view.data = reinterpret_cast<void *>(Run::kNowhere + size_bytes(view.dtype));
+        for (int axis = 1; axis < view.rank; axis++) {
+            view.axes[axis].stride |= 1;
+        }
     }
     return view;
 }
@@ -205,24 +212,6 @@ Frame PlanBuilder::dry_frame(std::vector<int> *touched) const {
     return {*plan_, nullptr, nullptr, nullptr, touched};
 }
 
-const Row *PlanBuilder::choose(const std::string &name, Problem problem) {
-    if (!ok()) {
-        return nullptr;
-    }
-    problem.precision = options_.precision;
-    const Result<Choice> choice = select(problem, device_, built_rows(), options_.rows);
-    if (!choice.ok()) {
-        fail(Status(choice.status().code(), name + ": " + choice.status().message()));
-        return nullptr;
-    }
-    Plan::Step step{name, std::string(choice->row->name), choice->reason, 0, {}};
-    for (const Refusal &refusal : choice->passed_over) {
-        step.passed_over.push_back(std::string(refusal.row->name) + ": " + refusal.reason);
-    }
-    plan_->steps.push_back(std::move(step));
-    return choice->row;
-}
-
 void PlanBuilder::add(const std::vector<int> &touched, PlanImpl::Action action) {
     const int step = static_cast<int>(plan_->actions.size());
     for (const int index : touched) {
@@ -237,55 +226,6 @@ void PlanBuilder::add(const std::vector<int> &touched, PlanImpl::Action action) 
 
 void PlanBuilder::add_scratch(size_t bytes_per_thread) {
     scratch_per_thread_ = std::max(scratch_per_thread_, rounded(bytes_per_thread));
-}
-
-void PlanBuilder::rehearse(const std::function<Status(Run &)> &launch) {
-    const cuda::Current current(*plan_->context);
-    Run run = Run::rehearsal(*plan_->context);
-    Status status = current.status();
-    if (status.ok()) {
-        status = launch(run);
-    }
-    Plan::Step &step = plan_->steps.back();
-    if (!status.ok()) {
-        fail(Status(status.code(), text("{}: {}", step.name, status.message())));
-        return;
-    }
-    step.launches = run.gpu_launches();
-    scratch_of_step_ = rounded(run.gpu_scratch_bytes());
-}
-
-void PlanBuilder::project(const std::string &name, const std::shared_ptr<const PreparedLinear> &linear,
-                          const std::function<ops::Project(const Frame &)> &make, int64_t first, int64_t count) {
-    if (!ok()) {
-        return;
-    }
-    std::vector<int> touched;
-    const Row *row = choose(name, ops::problem(make(dry_frame(&touched))));
-    if (row == nullptr) {
-        return;
-    }
-    const Result<const PreparedLinear::Packed *> found = linear->packed(format_of(*row), plan_->context);
-    if (!found.ok()) {
-        fail(Status(found.status().code(), text("{}: {}", name, found.status().message())));
-        return;
-    }
-    const PreparedLinear::Packed &packed = **found;
-    const int64_t experts = count == 0 ? linear->experts() : count;
-    const int expert_axis = packed.panels.rank - 1;
-    const View weights = packed.panels.crop(expert_axis, first, experts);
-    const View colsum = packed.colsum_view.crop(1, first, experts);
-    const View bias = packed.bias_view.crop(1, first, experts);
-    keep(linear);
-    const auto complete = [=](const Frame &f) {
-        ops::Project arguments = make(f);
-        arguments.weights = weights;
-        arguments.colsum = colsum;
-        arguments.bias = bias;
-        return arguments;
-    };
-    prepare(*row, complete(dry_frame(nullptr)));
-    add(touched, [=](const Frame &f) { return ops::run(f.run(), *row, complete(f)); });
 }
 
 void PlanBuilder::host(std::string name, std::initializer_list<Handle> uses, PlanImpl::Action action) {
@@ -304,6 +244,7 @@ Result<Plan> PlanBuilder::finish() {
     }
     place_temporaries();
     if (on_gpu()) {
+        place_stand_ins();
         place_scratch();
         order_steps();
     } else {

@@ -7,11 +7,13 @@
 #include "runtime/run.h"
 #include "runtime/view.h"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,6 +29,11 @@ struct Handle {
     }
 };
 
+// Of memory in a workspace.
+inline size_t rounded(size_t bytes) {
+    return (bytes + Plan::kWorkspaceAlignment - 1) / Plan::kWorkspaceAlignment * Plan::kWorkspaceAlignment;
+}
+
 // What a step sees of a run. While a plan is made, steps are asked for their arguments over a frame without memory:
 // the shapes decide on rows, and the handles that a step touches decide how long temporaries live.
 class Frame {
@@ -34,6 +41,13 @@ public:
     Frame(const PlanImpl &plan, Run *run, std::byte *workspace, const TensorView *arguments, std::vector<int> *touched);
 
     View operator[](Handle handle) const;
+    // The same frame, without memory, in which an argument begins at no multiple of more than its elements' size, and its strides
+    // are odd.
+    Frame misaligned(int argument) const {
+        Frame frame = *this;
+        frame.misaligned_ = argument;
+        return frame;
+    }
     bool bound(Handle handle) const;  // false: an optional argument that the caller left out
     Run &run() const {
         return *run_;
@@ -51,6 +65,7 @@ private:
     std::byte *workspace_;
     const TensorView *arguments_;
     std::vector<int> *touched_;
+    int misaligned_ = -1;
 };
 
 struct PlanImpl {
@@ -78,7 +93,16 @@ struct PlanImpl {
         std::vector<int> after;                        // on a GPU: earlier steps that must have ended, but for those that these wait for
     };
 
+    // Memory of the workspace for an argument of a GPU's plan that does not lie where the rows of its steps can take it. Nothing
+    // else is there between the copy from or to the argument and its use, if the steps run one after another.
+    struct StandIn {
+        int argument = -1;
+        size_t offset = 0, bytes = 0;
+        int first_use = -1, last_use = -1;  // steps
+    };
+
     std::vector<Plan::Argument> arguments;
+    std::vector<StandIn> stand_ins;
     std::vector<Tensor> tensors;
     std::vector<Action> actions;
     std::vector<Use> uses;  // by step
@@ -97,6 +121,31 @@ public:
     virtual ~StepStreams() = default;
     virtual Result<void *> begin(size_t step) = 0;  // the step's stream
     virtual Status end(size_t step) = 0;
+    virtual void one_after_another() = 0;  // before the first: all steps go to one stream
+};
+
+// The stand-ins that a run needs. `bound`, by argument, is what the steps shall see: tensors that rows cannot take are replaced.
+class StandIns {
+public:
+    StandIns(const PlanImpl &plan, std::span<TensorView> bound, std::span<std::byte> workspace);
+
+    bool any() const {
+        return count_ > 0;
+    }
+    Status copy_inputs(void *stream) const;
+    Status copy_outputs(void *stream) const;
+
+private:
+    static constexpr size_t kMost = 24;
+    struct Pair {
+        int argument = -1;
+        TensorView given{}, stand_in{};
+    };
+    Status copy(bool outputs, void *stream) const;
+
+    const PlanImpl &plan_;
+    std::array<Pair, kMost> pairs_;
+    size_t count_ = 0;
 };
 
 // Plan::run with streams of one's own choice; plans of GPUs only.
@@ -137,36 +186,17 @@ public:
     // One launch. `make(frame)` gives the operation's arguments, `extra` what its problem() wants besides.
     template<class Make, class... Extra>
     void step(const std::string &name, Make make, Extra... extra) {
-        if (!ok()) {
-            return;  // tensors of sizes that were refused are no longer what `make` expects
-        }
-        std::vector<int> touched;
-        if (const Row *row = choose(name, ops::problem(make(dry_frame(&touched)), extra...))) {
-            prepare(*row, make(dry_frame(nullptr)));
-            add(touched, [make = std::move(make), row](const Frame &f) { return ops::run(f.run(), *row, make(f)); });
-        }
+        add_step(name, Handle(), std::move(make), extra...);
     }
     // The same for what only an optional output needs: nothing happens if the caller leaves it out.
     template<class Make>
     void optional_step(const std::string &name, Handle output, Make make) {
-        if (!ok()) {
-            return;
-        }
-        std::vector<int> touched;
-        if (const Row *row = choose(name, ops::problem(make(dry_frame(&touched))))) {
-            prepare(*row, make(dry_frame(nullptr)));
-            add(touched, [make = std::move(make), row, output](const Frame &f) { return f.bound(output) ? ops::run(f.run(), *row, make(f)) : Status(); });
-        }
+        add_step(name, output, std::move(make));
     }
     // Whether the device has a row for an operation with these arguments.
     template<class Make>
     bool has_row(Make make) const {
-        if (!ok()) {
-            return false;
-        }
-        Problem problem = ops::problem(make(dry_frame(nullptr)));
-        problem.precision = options_.precision;
-        return select(problem, device_, built_rows(), options_.rows).ok();
+        return ok() && find_row(ops::problem(make(dry_frame(nullptr))), launch_of(make)).ok();
     }
     // A product: weights, column sums and bias of experts [first, first + count) are filled in. count 0: all.
     void project(const std::string &name, const std::shared_ptr<const PreparedLinear> &linear, const std::function<ops::Project(const Frame &)> &make,
@@ -181,23 +211,39 @@ public:
     Result<Plan> finish();
 
 private:
+    // A launch of a row with the arguments that a frame gives.
+    using Launch = std::function<Status(Run &, const Row &, const Frame &)>;
+
+    template<class Make>
+    static Launch launch_of(const Make &make) {
+        return [make](Run &run, const Row &row, const Frame &f) { return ops::run(run, row, make(f)); };
+    }
+    // output: if there is one, the step does nothing unless it is bound.
+    template<class Make, class... Extra>
+    void add_step(const std::string &name, Handle output, Make make, Extra... extra) {
+        if (!ok()) {
+            return;  // tensors of sizes that were refused are no longer what `make` expects
+        }
+        std::vector<int> touched;
+        const Problem problem = ops::problem(make(dry_frame(&touched)), extra...);
+        if (const Row *row = choose(name, problem, touched, launch_of(make))) {
+            add_scratch(ops::scratch_bytes(*row, make(dry_frame(nullptr))));
+            add(touched, [make = std::move(make), row, output](const Frame &f) { return !output || f.bound(output) ? ops::run(f.run(), *row, make(f)) : Status(); });
+        }
+    }
     Frame dry_frame(std::vector<int> *touched) const;
-    const Row *choose(const std::string &name, Problem problem);
+    // The first row that accepts the problem and whose rehearsal with the launch's arguments succeeds.
+    Result<Choice> find_row(Problem problem, const Launch &launch) const;
+    // That row for the next step. On a GPU it is loaded, and what it takes is found out.
+    const Row *choose(const std::string &name, const Problem &problem, const std::vector<int> &touched, const Launch &launch);
+    Status load(const Row &row, const Launch &launch, Plan::Step &step);
+    void note_alignment(const Row &row, const std::vector<int> &touched, const Launch &launch);
     void open_gpu();
     void add(const std::vector<int> &touched, PlanImpl::Action action);
     void add_scratch(size_t bytes_per_thread);
     void place_scratch();
+    void place_stand_ins();
     void order_steps();
-    // Finds out what a row's launch with arguments of these shapes takes. On a GPU by a rehearsal, which loads it, too.
-    template<class Arguments>
-    void prepare(const Row &row, const Arguments &arguments) {
-        if (!on_gpu()) {
-            add_scratch(ops::scratch_bytes(row, arguments));
-            return;
-        }
-        rehearse([&](Run &run) { return ops::run(run, row, arguments); });
-    }
-    void rehearse(const std::function<Status(Run &)> &launch);
     Handle constant(std::shared_ptr<const void> owner, const void *values, DType dtype, const std::vector<int64_t> &shape);
     void place_temporaries();
 

@@ -10,6 +10,30 @@ namespace {
 // Up to here, what a GPU's steps work on shares no memory, so that they may run side by side.
 constexpr size_t kRoomForSteps = size_t{1} << 30;
 
+struct Taken {
+    size_t offset, bytes;
+};
+
+size_t first_fit(size_t bytes, std::vector<Taken> taken) {
+    std::sort(taken.begin(), taken.end(), [](const Taken &a, const Taken &b) { return a.offset < b.offset; });
+    size_t offset = 0;
+    for (const Taken &other : taken) {
+        if (offset + bytes <= other.offset) {
+            break;
+        }
+        offset = std::max(offset, other.offset + other.bytes);
+    }
+    return offset;
+}
+
+int64_t elements_of(const View &view) {
+    int64_t count = 1;
+    for (int axis = 0; axis < view.rank; axis++) {
+        count *= view.extent(axis);
+    }
+    return count;
+}
+
 }  // namespace
 
 // First fit, large ones first: temporaries whose lifetimes do not meet share memory.
@@ -25,21 +49,46 @@ void PlanBuilder::place_temporaries() {
     const bool apart = on_gpu() && all <= kRoomForSteps;
     std::stable_sort(waiting.begin(), waiting.end(), [](const auto *a, const auto *b) { return a->bytes > b->bytes; });
     for (PlanImpl::Tensor *tensor : waiting) {
-        std::vector<PlanImpl::Tensor *> meeting;
-        for (PlanImpl::Tensor *other : placed) {
+        std::vector<Taken> taken;
+        for (const PlanImpl::Tensor *other : placed) {
             if (apart || (other->first_use <= tensor->last_use && tensor->first_use <= other->last_use)) {
-                meeting.push_back(other);
+                taken.push_back({other->offset, other->bytes});
             }
         }
-        std::sort(meeting.begin(), meeting.end(), [](const auto *a, const auto *b) { return a->offset < b->offset; });
-        for (const PlanImpl::Tensor *other : meeting) {
-            if (tensor->offset + tensor->bytes <= other->offset) {
-                break;
-            }
-            tensor->offset = std::max(tensor->offset, other->offset + other->bytes);
-        }
+        tensor->offset = first_fit(tensor->bytes, std::move(taken));
         placed.push_back(tensor);
         plan_->temporary_bytes = std::max(plan_->temporary_bytes, tensor->offset + tensor->bytes);
+    }
+}
+
+// Among the temporaries, where these are not in use yet or no longer: an input is copied before the first step, an output after
+// the last.
+void PlanBuilder::place_stand_ins() {
+    std::vector<PlanImpl::StandIn> &all = plan_->stand_ins;
+    for (size_t index = 0; index < all.size(); index++) {
+        PlanImpl::StandIn &one = all[index];
+        const Plan::Argument &argument = plan_->arguments[static_cast<size_t>(one.argument)];
+        std::vector<Taken> taken;
+        for (const PlanImpl::Tensor &tensor : plan_->tensors) {
+            if (tensor.kind == PlanImpl::Tensor::Kind::argument && tensor.argument == one.argument) {
+                one.bytes = rounded(static_cast<size_t>(elements_of(tensor.view)) * size_bytes(argument.dtype));
+                one.first_use = argument.output ? tensor.first_use : 0;
+                one.last_use = argument.output ? static_cast<int>(plan_->actions.size()) - 1 : tensor.last_use;
+            }
+        }
+        const auto meets = [&](int first_use, int last_use) { return first_use <= one.last_use && one.first_use <= last_use; };
+        for (const PlanImpl::Tensor &tensor : plan_->tensors) {
+            if (tensor.kind == PlanImpl::Tensor::Kind::temporary && tensor.same_as < 0 && tensor.first_use >= 0 && meets(tensor.first_use, tensor.last_use)) {
+                taken.push_back({tensor.offset, tensor.bytes});
+            }
+        }
+        for (const PlanImpl::StandIn &other : std::span(all).first(index)) {
+            if (meets(other.first_use, other.last_use)) {
+                taken.push_back({other.offset, other.bytes});
+            }
+        }
+        one.offset = first_fit(one.bytes, std::move(taken));
+        plan_->temporary_bytes = std::max(plan_->temporary_bytes, one.offset + one.bytes);
     }
 }
 

@@ -18,6 +18,7 @@ namespace moa {
 namespace {
 
 constexpr int kMaxArguments = 32;
+constexpr int kRehearsed = -9001;  // what kernels return whose checks have passed (generators/codegen/checks.h)
 
 halide_type_t halide_type(DType dtype) {
     switch (dtype) {
@@ -64,8 +65,9 @@ struct KernelBuffer {
             }
             dimensions[axis] = halide_dimension_t(0, static_cast<int32_t>(from.extent), static_cast<int32_t>(from.stride));
         }
-        if (run.context() == nullptr) {
-            buffer.host = static_cast<uint8_t *>(view.data);
+        if (!run.on_gpu()) {
+            const bool nowhere = run.rehearses() && view.data == nullptr;
+            buffer.host = nowhere ? reinterpret_cast<uint8_t *>(Run::kNowhere) : static_cast<uint8_t *>(view.data);
         } else {
             cuda::place(buffer, run.place_of(view.data));
         }
@@ -100,7 +102,7 @@ struct Run::Hooks {
     static void *allocate(Run &run, size_t size) {
         // The host's part of what a kernel keeps on the GPU alone.
         alignas(kBlockAlignment) static std::byte nothing[1];
-        if (size == 0 && run.context() != nullptr) {
+        if (size == 0 && run.on_gpu()) {
             return nothing;
         }
         const int slot = ThreadPool::current_slot();
@@ -193,7 +195,11 @@ Run::Run(const cuda::Context &context, void *stream, std::span<std::byte> scratc
 }
 
 Run::Run(const cuda::Context &rehearsed)
-    : threads_(1), gpu_{.context = &rehearsed, .rehearses = true} {
+    : threads_(1), rehearses_(true), gpu_{.context = &rehearsed} {
+}
+
+Run::Run(const DeviceDescription &rehearsed)
+    : threads_(1), rehearses_(true), described_(&rehearsed) {
 }
 
 bool Run::in_arenas(const std::byte *memory) const {
@@ -222,8 +228,8 @@ Status Run::launch(const Row &row, std::initializer_list<Argument> arguments) {
         index++;
     }
     error_[0] = '\0';
-    if ((row.device == DeviceType::cuda) != (gpu_.context != nullptr)) {
-        return {Code::internal, text("{} is launched on {}", row.name, gpu_.context != nullptr ? "a GPU" : "the cpu")};
+    if ((row.device == DeviceType::cuda) != on_gpu()) {
+        return {Code::internal, text("{} is launched on {}", row.name, on_gpu() ? "a GPU" : "the cpu")};
     }
     heap_ = row.schedule == "reference";
     gpu_.used = 0;
@@ -236,7 +242,7 @@ Status Run::launch(const Row &row, std::initializer_list<Argument> arguments) {
 }
 
 Status Run::outcome(const Row &row, int result) const {
-    if (result == 0 && error_[0] == '\0') {
+    if ((result == 0 || (rehearses_ && result == kRehearsed)) && error_[0] == '\0') {
         return {};
     }
     const Code code = result == halide_error_code_out_of_memory ? Code::out_of_memory : gpu_.failure;
@@ -260,6 +266,10 @@ void moa_halide_error(void *user_context, const char *message) {
 }
 
 void moa_halide_print(void * /*user_context*/, const char * /*message*/) {
+}
+
+int moa_rehearses(void *user_context) {
+    return static_cast<moa::Run *>(user_context)->rehearses() ? 1 : 0;
 }
 
 int moa_halide_do_par_for(void *user_context, halide_task_t task, int min, int size, uint8_t *closure) {

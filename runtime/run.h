@@ -62,6 +62,13 @@ public:
     static Run rehearsal(const cuda::Context &context) {
         return Run(context);
     }
+    // The same for any device, with nothing loaded, so that it need not be there: a row checks what it demands of its arguments,
+    // and a GPU's what the device has for its blocks. The description must outlive the run.
+    static Run rehearsal(const DeviceDescription &device) {
+        return Run(device);
+    }
+    // Where a rehearsal says that memory is which a view lacks: no kernel ever touches it, and it satisfies every alignment.
+    static constexpr uint64_t kNowhere = uint64_t{1} << 32;
     ~Run() = default;
     Run(const Run &) = delete;
     Run &operator=(const Run &) = delete;
@@ -70,7 +77,10 @@ public:
         return threads_;
     }
 
-    // Null on the CPU.
+    bool on_gpu() const {
+        return gpu_.context != nullptr || (described_ != nullptr && described_->device.type != DeviceType::cpu);
+    }
+    // Null on the CPU, and where a rehearsal has only a device's description.
     const cuda::Context *context() const {
         return gpu_.context;
     }
@@ -88,7 +98,7 @@ public:
     // Of an argument, on the GPU.
     std::byte *place_of(const void *memory) const;
     bool rehearses() const {
-        return gpu_.rehearses;
+        return rehearses_;
     }
     int gpu_launches() const {
         return gpu_.launches;
@@ -114,12 +124,15 @@ private:
     friend struct Hooks;
     friend struct CudaHooks;
     explicit Run(const cuda::Context &rehearsed);
+    explicit Run(const DeviceDescription &rehearsed);
     Status outcome(const Row &row, int result) const;
     static constexpr int kErrorBytes = 512;
     bool in_arenas(const std::byte *memory) const;
 
     int threads_;
-    bool heap_ = false;  // instead of the arenas
+    bool rehearses_ = false;
+    const DeviceDescription *described_ = nullptr;  // of a rehearsal without a context
+    bool heap_ = false;                             // instead of the arenas
     // The hooks' state follows: arenas, first error message.
     struct Arena {
         std::byte *begin = nullptr;
@@ -130,7 +143,6 @@ private:
     struct Gpu {
         const cuda::Context *context = nullptr;
         void *stream = nullptr;
-        bool rehearses = false;
         std::byte *scratch = nullptr;
         size_t scratch_bytes = 0;
         std::span<const Mirror> mirrors;

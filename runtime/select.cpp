@@ -1,4 +1,4 @@
-#include "moa/rows.h"
+#include "runtime/select.h"
 
 #include "runtime/text.h"
 
@@ -26,7 +26,16 @@ bool takes(const Row &row, const Problem &problem) {
     return row.dtype == "any" || row.dtype == name_of(problem.dtype);
 }
 
-// Why the row cannot take the problem on the device; empty if it can.
+Status nothing_accepts(Code code, const Problem &problem, const DeviceDescription &device, const std::vector<Refusal> &refusals) {
+    std::string message = text("no row of {} for {} on {} ({})", problem.op, problem.describe(), name_of(device.device), device.name);
+    for (const Refusal &refusal : refusals) {
+        message += text("; {} {}", refusal.row->name, refusal.reason);
+    }
+    return {code, refusals.empty() ? message + ": none was built" : message};
+}
+
+}  // namespace
+
 std::string refusal(const Row &row, const Problem &problem, const DeviceDescription &device) {
     if (row.device != device.device.type) {
         return text("is for {}, not {}", row.device == DeviceType::cpu ? "the cpu" : "cuda", name_of(device.device));
@@ -60,16 +69,6 @@ std::string refusal(const Row &row, const Problem &problem, const DeviceDescript
     }
     return {};
 }
-
-Status nothing_accepts(const Problem &problem, const DeviceDescription &device, const std::vector<Refusal> &refusals) {
-    std::string message = text("no row of {} for {} on {} ({})", problem.op, problem.describe(), name_of(device.device), device.name);
-    for (const Refusal &refusal : refusals) {
-        message += text("; {} {}", refusal.row->name, refusal.reason);
-    }
-    return {Code::unsupported, refusals.empty() ? message + ": none was built" : message};
-}
-
-}  // namespace
 
 int Row::knob(std::string_view knob_name, int fallback) const {
     for (const Parameter &parameter : knobs) {
@@ -105,6 +104,11 @@ std::string Problem::describe() const {
 }
 
 Result<Choice> select(const Problem &problem, const DeviceDescription &device, std::span<const Row> rows, std::span<const std::string> forced) {
+    return select_rehearsed(problem, device, rows, forced, [](const Row &) { return Status(); });
+}
+
+Result<Choice> select_rehearsed(const Problem &problem, const DeviceDescription &device, std::span<const Row> rows, std::span<const std::string> forced,
+                                const Rehearsal &rehearse) {
     std::vector<const Row *> candidates;
     for (const bool reference : {false, true}) {
         for (const Row &row : rows) {
@@ -121,19 +125,29 @@ Result<Choice> select(const Problem &problem, const DeviceDescription &device, s
         if (const std::string reason = refusal(**found, problem, device); !reason.empty()) {
             return Status(Code::unsupported, text("forced row {} {} (problem: {})", name, reason, problem.describe()));
         }
-        return Choice{*found, "forced", {}};
+        const Status rehearsed = rehearse(**found);
+        return rehearsed.ok() ? Result<Choice>(Choice{*found, "forced", {}}) : Result<Choice>(rehearsed);
     }
     Choice choice;
+    Code code = Code::unsupported;
     for (const Row *row : candidates) {
         std::string reason = refusal(*row, problem, device);
         if (reason.empty()) {
-            choice.row = row;
-            choice.reason = text("first of {} rows that takes {}", candidates.size(), problem.describe());
-            return choice;
+            const Status rehearsed = rehearse(*row);
+            if (rehearsed.ok()) {
+                choice.row = row;
+                choice.reason = text("first of {} rows that takes {}", candidates.size(), problem.describe());
+                return choice;
+            }
+            if (rehearsed.code() == Code::out_of_memory || rehearsed.code() == Code::invalid_argument) {
+                return rehearsed;
+            }
+            code = rehearsed.code() == Code::internal ? code : rehearsed.code();
+            reason = text("cannot run it: {}", rehearsed.message());
         }
         choice.passed_over.push_back({row, std::move(reason)});
     }
-    return nothing_accepts(problem, device, choice.passed_over);
+    return nothing_accepts(code, problem, device, choice.passed_over);
 }
 
 }  // namespace moa

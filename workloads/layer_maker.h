@@ -19,6 +19,9 @@ public:
     DType dtype() const {
         return instance_.dtype();
     }
+    const LayerInstance &instance() const {
+        return instance_;
+    }
 
     // Standard normal numbers of the storage dtype, or of f32.
     void input(std::string_view name, std::initializer_list<int64_t> shape);

@@ -1,3 +1,4 @@
+#include "generators/codegen/checks.h"
 #include "generators/codegen/cuda/compile.h"
 #include "generators/codegen/kernel.h"
 #include "generators/codegen/object_file.h"
@@ -176,6 +177,7 @@ void compile_row(const Row &row, const cuda::CudaOptions &options, const std::ma
         Halide::Pipeline pipeline(kernel.outputs);
         pipeline.add_custom_lowering_pass(new PrefetchLines);
         pipeline.add_custom_lowering_pass(new JoinTiles);
+        pipeline.add_custom_lowering_pass(new EndOfChecks);
         pipeline.compile_to(files, kernel.arguments, row.function(), target);
     }
 }

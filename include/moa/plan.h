@@ -69,6 +69,10 @@ public:
         std::string reason;  // why that row
         int launches = 0;    // kernels on a GPU
         std::vector<std::string> passed_over;
+        // On a GPU: arguments that the row takes only if they begin at a multiple of 16 bytes and all strides but the innermost are
+        // such multiples. A run that is given others copies them to (outputs: from) a place in the workspace, and takes its steps one
+        // after another; the workspace has room for that, mostly where temporaries are at other times.
+        std::vector<std::string> aligned;
     };
 
     const Device &device() const;
@@ -77,7 +81,8 @@ public:
     const std::vector<Step> &steps() const;
 
     // Binds tensors by name and runs. Every argument that is not optional must be there with the planned dtype and shape
-    // (masks: boolean or u8), and no other name. Inputs may overlap each other; outputs may overlap nothing. Allocates
+    // (masks: boolean or u8), and no other name. Tensors lie anywhere that their elements are aligned, with an innermost stride of 1 and
+    // any other strides. Inputs may overlap each other; outputs may overlap nothing. Allocates
     // nothing. Fails before the first kernel starts if anything is wrong with the arguments; on a later failure the
     // contents of the outputs are unspecified.
     // A plan for a GPU takes tensors and a workspace in its memory, and a CUstream (null: the default stream) of the context

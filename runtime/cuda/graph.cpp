@@ -64,7 +64,14 @@ public:
         return status.ok() ? ended : status;
     }
 
+    void one_after_another() override {
+        serial_ = true;
+    }
+
     Result<void *> begin(size_t step) override {
+        if (serial_) {
+            return streams_[0];
+        }
         const std::vector<int> &after = plan_.uses[step].after;
         current_ = choose(after);
         void *stream = streams_[current_];
@@ -79,6 +86,9 @@ public:
     }
 
     Status end(size_t step) override {
+        if (serial_) {
+            return {};
+        }
         latest_[current_] = static_cast<int>(step);
         return check(driver_.event_record(events_[step], streams_[current_]), "cuEventRecord");
     }
@@ -138,6 +148,7 @@ private:
     std::vector<void *> streams_, events_;
     std::vector<int> latest_;  // by stream: its last step
     size_t current_ = 0;
+    bool serial_ = false;
     void *graph_ = nullptr;
 };
 

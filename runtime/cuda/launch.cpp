@@ -17,8 +17,7 @@ namespace {
 
 constexpr size_t kMaxKernelArguments = 128;
 constexpr size_t kScratchAlignment = 256;
-// Where a rehearsal says that arguments are: no kernel ever sees it, and it satisfies every alignment.
-constexpr uint64_t kNowhere = uint64_t{1} << 32;
+constexpr unsigned kMostBlocks = 65535;  // along y and z, on every device; along x 2^31 - 1
 
 }  // namespace
 
@@ -31,6 +30,9 @@ struct Run::CudaHooks {
 
     static int load(Run &run, const char *code, int bytes) {
         if (run.gpu_.context == nullptr) {
+            if (run.on_gpu()) {
+                return 0;  // a rehearsal without the device
+            }
             error(run, "a CUDA row on the cpu");
             return cuda::kRefused;
         }
@@ -49,18 +51,34 @@ struct Run::CudaHooks {
         int shared_bytes;
     };
 
+    // Whether the device has what a kernel's blocks take.
+    static bool fits(Run &run, const char *name, const Shape &shape, int shared_limit, const DeviceDescription &device) {
+        if (shape.shared_bytes > shared_limit) {
+            error(run, text("kernel {} needs {} bytes of shared memory a block; {} has {}", name, shape.shared_bytes, device.name, shared_limit));
+            return false;
+        }
+        if (shape.blocks[1] > kMostBlocks || shape.blocks[2] > kMostBlocks) {
+            error(run, text("kernel {} takes {} x {} x {} blocks; GPUs have at most {} along the last two", name, shape.blocks[0], shape.blocks[1], shape.blocks[2], kMostBlocks));
+            return false;
+        }
+        return true;
+    }
+
     static int launch(Run &run, const char *name, const Shape &shape, void **arguments, const int8_t *is_buffer) {
+        if (run.described_ != nullptr) {
+            run.gpu_.launches++;
+            return fits(run, name, shape, run.described_->shared_bytes, *run.described_) ? 0 : cuda::kRefused;
+        }
         const cuda::Kernel *kernel = run.gpu_.module->find(name);
         if (kernel == nullptr) {
             error(run, text("its device code has no kernel {}", name));
             return cuda::kRefused;
         }
-        if (shape.shared_bytes > kernel->shared_limit) {
-            error(run, text("kernel {} needs {} bytes of shared memory a block; {} has {}", name, shape.shared_bytes, run.gpu_.context->description().name, kernel->shared_limit));
+        if (!fits(run, name, shape, kernel->shared_limit, run.gpu_.context->description())) {
             return cuda::kRefused;
         }
         run.gpu_.launches++;
-        if (run.gpu_.rehearses) {
+        if (run.rehearses()) {
             return 0;
         }
         std::array<uint64_t, kMaxKernelArguments> addresses;
@@ -93,12 +111,12 @@ struct Run::CudaHooks {
             return 0;
         }
         const size_t bytes = rounded(buffer);
-        if (!gpu.rehearses && bytes > gpu.scratch_bytes - gpu.used) {
+        if (!run.rehearses() && bytes > gpu.scratch_bytes - gpu.used) {
             error(run, text("a kernel asked for {} bytes of device scratch and had {} left of {}", bytes, gpu.scratch_bytes - gpu.used, gpu.scratch_bytes));
             gpu.failure = Code::out_of_memory;
             return cuda::kRefused;
         }
-        buffer.device = base(gpu) + gpu.used;
+        buffer.device = base(run) + gpu.used;
         buffer.device_interface = interface;
         gpu.used += bytes;
         gpu.peak = std::max(gpu.peak, gpu.used);
@@ -108,10 +126,10 @@ struct Run::CudaHooks {
 
     static int release(Run &run, halide_buffer_t &buffer) {
         Gpu &gpu = run.gpu_;
-        if (buffer.device < base(gpu) || buffer.device >= base(gpu) + gpu.used || gpu.blocks == 0) {
+        if (buffer.device < base(run) || buffer.device >= base(run) + gpu.used || gpu.blocks == 0) {
             return 0;  // an argument: the caller's
         }
-        const size_t offset = buffer.device - base(gpu);
+        const size_t offset = buffer.device - base(run);
         if (offset + rounded(buffer) == gpu.used) {
             gpu.used = offset;
         }
@@ -123,8 +141,8 @@ struct Run::CudaHooks {
         return 0;
     }
 
-    static uint64_t base(const Gpu &gpu) {
-        return gpu.rehearses ? 2 * kNowhere : reinterpret_cast<uint64_t>(gpu.scratch);
+    static uint64_t base(const Run &run) {
+        return run.rehearses() ? 2 * Run::kNowhere : reinterpret_cast<uint64_t>(run.gpu_.scratch);
     }
     static size_t rounded(const halide_buffer_t &buffer) {
         return (buffer.size_in_bytes() + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment;
@@ -133,6 +151,9 @@ struct Run::CudaHooks {
 
 std::byte *Run::place_of(const void *memory) const {
     const auto *address = static_cast<const std::byte *>(memory);
+    if (rehearses_ && (memory == nullptr || gpu_.context == nullptr)) {
+        return reinterpret_cast<std::byte *>(memory == nullptr ? kNowhere : reinterpret_cast<uint64_t>(memory));
+    }
     if (ops::kAbsent.holds(memory)) {
         return reinterpret_cast<std::byte *>(gpu_.context->absent()) + (address - reinterpret_cast<const std::byte *>(&ops::kAbsent));
     }
@@ -141,7 +162,7 @@ std::byte *Run::place_of(const void *memory) const {
             return mirror.copy + (address - mirror.begin);
         }
     }
-    return gpu_.rehearses && memory == nullptr ? reinterpret_cast<std::byte *>(kNowhere) : const_cast<std::byte *>(address);
+    return const_cast<std::byte *>(address);
 }
 
 void cuda::place(halide_buffer_t &buffer, const std::byte *memory) {

@@ -1,8 +1,12 @@
 #include "tests/cuda/fake_driver.h"
 
 #include "moa/cuda.h"
+#include "moa/feed_forward.h"
 #include "runtime/plan_builder.h"
+#include "workloads/random_layer.h"
 
+#include <algorithm>
+#include <cstring>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
@@ -127,6 +131,130 @@ TEST_F(FakeDriver, RowsThatNeedMoreSharedMemoryArePassedOver) {
         larger += row.shared_bytes > kSmall ? 1 : 0;
     }
     EXPECT_GT(larger, 0);
+}
+
+// A product of bf16 for tensor cores, of x [2, 32, 64]; its kernels do nothing.
+class FakeProduct : public FakeDriver {
+protected:
+    static constexpr int64_t kBatch = 2, kRows = 32, kWidth = 64, kElements = kBatch * kRows * kWidth;
+
+    void SetUp() override {
+        FakeDriver::SetUp();
+        if (IsSkipped()) {
+            return;
+        }
+        const std::vector<float> weights(kWidth * kWidth, 0.5f);
+        const Result<Linear> layer = Linear::create({.dim_in = kWidth, .dim_out = kWidth}, {{"weight", {weights.data(), DType::f32, {kWidth, kWidth}}}});
+        ASSERT_TRUE(layer.ok()) << layer.status().message();
+        PlanOptions options;
+        options.device = kGpu;
+        options.dtype = DType::bf16;
+        Result<Plan> made = layer->plan(kBatch, kRows, options);
+        if (made.status().code() == Code::unsupported) {
+            GTEST_SKIP() << made.status().message();
+        }
+        ASSERT_TRUE(made.ok()) << made.status().message();
+        plan_ = std::make_unique<Plan>(*std::move(made));
+        if (plan_->steps().back().aligned.empty()) {
+            GTEST_SKIP() << plan_->steps().back().row << " takes any tensor";
+        }
+        for (cuda::DeviceBuffer *buffer : {&x_, &out_}) {
+            *buffer = *cuda::DeviceBuffer::allocate(kGpu, 4 * kElements);
+        }
+        workspace_ = *cuda::DeviceBuffer::allocate(kGpu, plan_->workspace_bytes());
+        for (size_t i = 0; i < x_.size(); i++) {
+            x_.bytes()[i] = static_cast<std::byte>(i * 7 % 251);
+        }
+        std::memset(out_.data(), 0, out_.size());
+    }
+    // Elements after the buffer's beginning, and after every row.
+    static TensorView view(const cuda::DeviceBuffer &buffer, int64_t shift, int64_t pad) {
+        TensorView tensor(buffer.bytes().data() + 2 * shift, DType::bf16, {kBatch, kRows, kWidth}, kGpu);
+        tensor.strides[1] = kWidth + pad;
+        tensor.strides[0] = kRows * (kWidth + pad);
+        return tensor;
+    }
+    struct Count {
+        int copies, launches;
+    };
+    Count run(const TensorView &x, const TensorView &out) {
+        std::memset(workspace_.data(), 0xa5, workspace_.size());
+        const tests::FakeDriver before = *fake();
+        const Status status = plan_->run({{"x", x}, {"out", out}}, workspace_.bytes());
+        EXPECT_TRUE(status.ok()) << status.message();
+        EXPECT_EQ(fake()->allocated, before.allocated);
+        EXPECT_EQ(fake()->synchronisations, before.synchronisations);
+        return {fake()->copies - before.copies, fake()->launches - before.launches};
+    }
+
+    std::unique_ptr<Plan> plan_;
+    cuda::DeviceBuffer x_, out_, workspace_;
+};
+
+TEST_F(FakeProduct, AlignedTensorsAreNotCopied) {
+    EXPECT_EQ(plan_->steps().back().aligned, (std::vector<std::string>{"x", "out"}));
+    const Count dense = run(view(x_, 0, 0), view(out_, 0, 0)), padded = run(view(x_, 8, 8), view(out_, 8, 16));
+    EXPECT_EQ(dense.copies, 0);
+    EXPECT_EQ(padded.copies, 0);
+    EXPECT_GT(dense.launches, 0);
+}
+
+TEST_F(FakeProduct, MisalignedTensorsAreCopied) {
+    const int launches = run(view(x_, 0, 0), view(out_, 0, 0)).launches;
+    for (const auto &[shift, pad] : {std::pair{int64_t{1}, int64_t{0}}, {4, 0}, {0, 1}, {3, 5}}) {
+        const TensorView x = view(x_, shift, pad), out = view(out_, shift, pad);
+        const Count input = run(x, view(out_, 0, 0));
+        EXPECT_EQ(input.launches, launches);
+        EXPECT_GT(input.copies, 0);
+        // The kernel would have read this.
+        std::vector<std::byte> dense(2 * kElements);
+        for (int64_t row = 0; row < kBatch * kRows; row++) {
+            std::memcpy(dense.data() + row * 2 * kWidth, static_cast<std::byte *>(x.data) + row * 2 * (kWidth + pad), 2 * kWidth);
+        }
+        const std::span<std::byte> all = workspace_.bytes();
+        EXPECT_NE(std::search(all.begin(), all.end(), dense.begin(), dense.end()), all.end()) << shift << " " << pad;
+        // And this is what it would have written, between elements that are nobody's.
+        std::memset(out_.data(), 0, out_.size());
+        EXPECT_GT(run(view(x_, 0, 0), out).copies, 0);
+        const auto *first = static_cast<const std::byte *>(out.data);
+        EXPECT_EQ(first[0], std::byte{0xa5});
+        EXPECT_EQ(first[2 * ((kRows * kBatch - 1) * (kWidth + pad) + kWidth) - 1], std::byte{0xa5});
+        EXPECT_EQ(first[2 * kWidth], pad == 0 ? std::byte{0xa5} : std::byte{0});
+        EXPECT_TRUE(plan_->graph({{"x", x}, {"out", out}}, workspace_.bytes()).ok());
+    }
+}
+
+// Of a plan for a GPU that is not here, whose rows check their arguments as they would there.
+TEST_F(FakeDriver, RandomLayersArePlannedAndRun) {
+    int planned = 0;
+    for (const auto &[dtype, precision] : {std::pair{DType::f32, Precision::exact}, {DType::f32, Precision::tf32}, {DType::bf16, Precision::exact}, {DType::f16, Precision::exact}}) {
+        for (uint64_t seed = 1; seed <= 60; seed++) {
+            const auto layer = workloads::RandomLayer::make(seed, dtype, {.most_products = 1e6});
+            ASSERT_TRUE(layer.ok()) << layer.status().message();
+            PlanOptions options;
+            options.device = kGpu;
+            options.precision = precision;
+            const Result<Plan> plan = (*layer)->plan(options);
+            if (plan.status().code() == Code::unsupported && plan.status().message().find("none was built") != std::string::npos) {
+                continue;
+            }
+            ASSERT_TRUE(plan.ok()) << (*layer)->text() << "\n"
+                                   << plan.status().message();
+            planned++;
+            std::vector<NamedTensor> tensors((*layer)->instance().tensors().begin(), (*layer)->instance().tensors().end());
+            for (NamedTensor &named : tensors) {
+                named.tensor.device = kGpu;
+            }
+            const Result<cuda::DeviceBuffer> workspace = cuda::DeviceBuffer::allocate(kGpu, plan->workspace_bytes());
+            ASSERT_TRUE(workspace.ok()) << workspace.status().message();
+            const Status status = plan->run(tensors, workspace->bytes());
+            EXPECT_TRUE(status.ok()) << (*layer)->text() << "\n"
+                                     << status.message();
+        }
+    }
+    if (planned == 0) {
+        GTEST_SKIP() << "this build has no rows for GPUs of whole layers";
+    }
 }
 
 TEST(NoDevice, IsSaid) {

@@ -1,5 +1,7 @@
 #include "tests/cuda/fake_driver.h"
 
+#include "runtime/cuda/driver.h"
+
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -128,10 +130,15 @@ MOA_EXPORTED int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes) {
     return 0;
 }
 MOA_EXPORTED int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void *) {
+    fake.copies++;
     std::memcpy(reinterpret_cast<void *>(to), reinterpret_cast<const void *>(from), bytes);
     return 0;
 }
-MOA_EXPORTED int cuMemcpy2DAsync_v2(const void *, void *) {
+MOA_EXPORTED int cuMemcpy2DAsync_v2(const moa::cuda::Copy2D *copy, void *) {
+    fake.copies++;
+    for (size_t row = 0; row < copy->height; row++) {
+        std::memcpy(reinterpret_cast<void *>(copy->target + row * copy->target_pitch), reinterpret_cast<const void *>(copy->source + row * copy->source_pitch), copy->width_bytes);
+    }
     return 0;
 }
 MOA_EXPORTED int cuMemsetD8Async(uint64_t, unsigned char, size_t, void *) {

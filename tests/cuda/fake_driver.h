@@ -16,6 +16,7 @@ struct FakeDriver {
     int launches = 0;          // so far
     int largest_shared = 0;    // that a launch asked for
     int synchronisations = 0;  // so far
+    int copies = 0;            // between places of the device, so far
 };
 
 }  // namespace moa::tests

@@ -273,8 +273,8 @@ TEST_F(GpuTest, SaysWhatIsWrongWithArguments) {
     EXPECT_NE(refusal(elsewhere, m.workspace.bytes()).find("cuda:1"), std::string::npos);
     EXPECT_NE(refusal(tensors(m), m.workspace.bytes().first(plan->workspace_bytes() - 1)).find("workspace"), std::string::npos);
     std::vector<NamedTensor> misaligned = tensors(m);
-    misaligned[0].tensor.data = static_cast<std::byte *>(misaligned[0].tensor.data) + 4;
-    EXPECT_NE(refusal(misaligned, m.workspace.bytes()).find("not aligned"), std::string::npos);
+    misaligned[0].tensor.data = static_cast<std::byte *>(misaligned[0].tensor.data) + 2;
+    EXPECT_NE(refusal(misaligned, m.workspace.bytes()).find("not aligned to 4 bytes"), std::string::npos);
     EXPECT_TRUE(same(result_of(x), result_of(x)));
 }
 

@@ -164,11 +164,12 @@ done
 add tests plans ./gpu_tests '--gtest_filter=GpuTest.*'
 add tests long ./gpu_tests '--gtest_filter=GpuLong.*:Mixture.AMillionPositions'
 add tests selection ./gpu_tests '--gtest_filter=GpuRows.*:DeviceCode.*'
-add tests layers ./gpu_tests '--gtest_filter=MixtureTest.*:AttentionLayer.*:Mixture.*'
+add tests layers ./gpu_tests '--gtest_filter=MixtureTest.*:AttentionLayer.*:Mixture.*:WideWindows.*'
+add tests random env MOA_RANDOM_LAYERS=200 ./gpu_tests '--gtest_filter=RandomLayers.*'
 add tests golden ./gpu_tests '--gtest_filter=Cases/Golden.*'
 add tests golden.rows ./gpu_tests '--gtest_filter=*EachRow*cuda*'
 add tests models ./gpu_tests '--gtest_filter=*Recorded.*:MaskedLm.*'
-add tests driver env "LD_LIBRARY_PATH=$here/fake" ./gpu_tests '--gtest_filter=FakeDriver.*'
+add tests driver env "LD_LIBRARY_PATH=$here/fake" ./gpu_tests '--gtest_filter=Fake*'
 add tests no_device env "LD_LIBRARY_PATH=$here/fake" MOA_FAKE_DRIVER=none ./gpu_tests '--gtest_filter=NoDevice.*'
 for numbers in "f32 exact" "f32 tf32" "bf16 exact" "f16 exact"; do
     set -- $numbers
