@@ -1,5 +1,6 @@
 #include "generators/coordinate_descent_gpu.h"
 
+#include "generators/finite.h"
 #include "generators/math.h"
 #include "generators/nvptx.h"
 
@@ -11,8 +12,8 @@ using namespace Halide;
 
 namespace {
 
-constexpr float kMasked = -1e30f;
-constexpr float kSmallestValid = -1e29f;
+constexpr float kMasked = kLowest;
+const float kSmallestValid = next_to_lowest();
 constexpr float kLog2E = 1.44269504088896341f;
 constexpr float kSmallestExponent = -126.f;
 constexpr int kUnrolled = 4;  // steps of a thread that go together
@@ -47,7 +48,7 @@ void constrain_row(const DescentRowGpu &row, const Func &y) {
 
 }  // namespace
 
-DescentRowGpu::DescentRowGpu() {
+DescentRowGpu::DescentRowGpu(const Expr &wants_finite) {
     mask.dim(0).set_stride(Expr());
     const Expr positions = scores.dim(0).extent();
     scores.dim(0).set_min(0);
@@ -56,22 +57,26 @@ DescentRowGpu::DescentRowGpu() {
     steps = RDom(0, kUnrolled, 0, (positions + kRound - 1) / kRound, "steps");
 
     const Expr inside = min(n, positions - 1);
-    const Expr score = max(scores(inside, r, b), kSmallestValid);
+    const Expr score = maximum_or_nan(scores(inside, r, b), kSmallestValid);
     const Expr kept = n < positions && mask(inside, b) != 0;
     // Chosen as integers: what a masked score holds, NaN included, must not be looked at.
     values(n, r, b) = reinterpret<float>(select(kept, reinterpret<uint32_t>(score), reinterpret<uint32_t>(Expr(kMasked))));
     largest = make_block_sum(
-        *this, "largest", kMasked, [](const Expr &value) { return value; }, [](const Expr &a, const Expr &c) { return max(a, c); });
+        *this, "largest", kMasked, [&](const Expr &value) { return select_bits(wants_finite && same_bits(value, kSmallestValid), nan_f32(), value); }, maximum_or_nan);
     valid = make_block_sum(
-        *this, "valid", 0, [](const Expr &value) { return select(value > kMasked, 1, 0); }, plus);
+        *this, "valid", 0, [](const Expr &value) { return select(same_bits(value, kMasked), 0, 1); }, plus);
 }
 
+// The largest valid score or, where that is smaller, minus the dual variable; NaN where there is none, as of infinite ones.
 Expr DescentRowGpu::stabiliser(const Expr &dual) const {
-    return min(largest.total(r, b), -dual);
+    const Expr most = largest.total(r, b);
+    const Expr there_is = is_finite_bits(most) && !same_bits(most, kSmallestValid) && !same_bits(dual, std::numeric_limits<float>::infinity());
+    return select_bits(there_is, minimum_or_nan(most, -dual), nan_f32());
 }
 
 Expr DescentRowGpu::first_dual(const Expr &log_k, const Expr &eps) const {
-    return eps * (log_k - log(cast<float>(max(valid.total(r, b), 1))));
+    const Expr value = eps * (log_k - log(cast<float>(max(valid.total(r, b), 1))));
+    return select_bits(is_finite_bits(largest.total(r, b)), value, nan_f32());
 }
 
 Expr DescentRowGpu::next_dual(const Expr &dual, const Expr &sum, const Expr &log_k, const Expr &eps) const {
@@ -86,12 +91,13 @@ BlockSum DescentRowGpu::make_sum(const std::string &name, const Func &dual) cons
 
 Tuple DescentRowGpu::dual_and_shift(const Expr &dual, const Expr &eps) const {
     const Expr scale = kLog2E / eps;
-    return {dual, scale, -stabiliser(dual) * scale};
+    return {dual, scale, shift_of(stabiliser(dual), scale)};
 }
 
 Expr DescentRowGpu::soft_score(const Expr &dual, const Expr &eps) const {
-    const Expr exponent = min(values(n, r, b) + dual, 0.f) * (kLog2E / eps);
-    return select(values(n, r, b) > kMasked && exponent > kSmallestExponent, exp2_approximate(exponent), 0.f);
+    const Expr exponent = minimum_or_nan(values(n, r, b) + dual, 0.f) * (kLog2E / eps);
+    const Expr score = select_bits(is_nan_bits(exponent), exponent, select(exponent > kSmallestExponent, exp2_approximate(exponent), 0.f));
+    return select_bits(same_bits(values(n, r, b), kMasked), 0.f, score);
 }
 
 CoordinateDescentGpu make_coordinate_descent_gpu(Type, const Values &statics) {

@@ -25,10 +25,11 @@ struct DescentRowGpu {
     Halide::ImageParam mask{Halide::UInt(8), 2, "mask"};        // (n, b)
     Halide::Var l{"l"}, g{"g"}, n{"n"}, r{"r"}, b{"b"};
     Halide::RDom steps;             // of a thread
-    Halide::Func values{"values"};  // (n, r, b): masked positions hold a finite minimum
+    Halide::Func values{"values"};  // (n, r, b): masked positions hold the smallest number, and no others do
     BlockSum largest, valid;
 
-    DescentRowGpu();
+    // wants_finite: an infinite valid score, whatever its sign, makes all of the row NaN.
+    explicit DescentRowGpu(const Halide::Expr &wants_finite);
     Halide::Expr first_dual(const Halide::Expr &log_k, const Halide::Expr &eps) const;
     Halide::Expr next_dual(const Halide::Expr &dual, const Halide::Expr &sum, const Halide::Expr &log_k, const Halide::Expr &eps) const;
     // Of exp((s + b - max(s + b)) / eps).
@@ -42,7 +43,7 @@ private:
 };
 
 struct CoordinateDescentGpu {
-    DescentRowGpu row;
+    DescentRowGpu row{Halide::Internal::const_true()};
     Halide::Param<float> log_k{"log_k"};
     Halide::ImageParam eps{Halide::Float(32), 1, "eps"};
     std::vector<BlockSum> sums;
@@ -55,9 +56,9 @@ struct CoordinateDescentGpu {
 };
 
 struct CoordinateDescentStepGpu {
-    DescentRowGpu row;
     Halide::ImageParam a_in{Halide::Float(32), 2, "a_in"};
     Halide::Param<int> first{"first"};
+    DescentRowGpu row{first != 0};
     Halide::Param<float> log_k{"log_k"}, eps{"eps"};
     Halide::Var z{"z"};
     Halide::Func before{"before"}, after{"after"};  // (z, r, b)
@@ -69,7 +70,7 @@ struct CoordinateDescentStepGpu {
 };
 
 struct CoordinateDescentFinishGpu {
-    DescentRowGpu row;
+    DescentRowGpu row{Halide::Internal::const_false()};
     Halide::ImageParam a{Halide::Float(32), 2, "a"};
     Halide::Param<float> eps{"eps"};
     Halide::Func y{"y"};

@@ -1,5 +1,6 @@
 #include "generators/coordinate_descent_warps.h"
 
+#include "generators/finite.h"
 #include "generators/math.h"
 
 #include <algorithm>
@@ -10,14 +11,14 @@ using namespace Halide;
 
 namespace {
 
-constexpr float kMasked = -1e30f;
-constexpr float kSmallestValid = -1e29f;
+constexpr float kMasked = kLowest;
+const float kSmallestValid = next_to_lowest();
 constexpr float kLog2E = 1.44269504088896341f;
 constexpr float kSmallestExponent = -126.f;
 constexpr int kLanes = Warps::kLanes, kThreads = Warps::kThreads, kUnrolled = CoordinateDescentWarps::kUnrolled;
 
-Tuple largest_and_count(const Tuple &a, const Tuple &b) {
-    return {max(a[0], b[0]), a[1] + b[1]};
+Warps::Combine largest_and_count(const Warps &warps) {
+    return [&](const Tuple &a, const Tuple &b) { return Tuple(warps.maximum_or_nan(a[0], b[0]), a[1] + b[1]); };
 }
 
 void define_values(CoordinateDescentWarps &op) {
@@ -26,7 +27,8 @@ void define_values(CoordinateDescentWarps &op) {
     op.steps = RDom(0, kUnrolled, 0, (positions + kRound - 1) / kRound, "steps");
     op.lanes = RDom(0, kLanes, "lanes");
     const Expr inside = min(op.n, positions - 1);
-    const Expr score = max(op.scores(inside, op.warps.r, op.warps.b), kSmallestValid);
+    const Expr given = op.scores(inside, op.warps.r, op.warps.b);
+    const Expr score = select_bits(is_finite_bits(given), max(given, kSmallestValid), nan_f32());
     const Expr kept = op.n < positions && op.mask(inside, op.warps.b) != 0;
     // Chosen as integers: what a masked score holds, NaN included, must not be looked at. Zeros have no sign: all lanes of a warp
     // store what they found to be the largest, and of two zeros that would be another one in each.
@@ -40,9 +42,9 @@ Expr value_of_step(const CoordinateDescentWarps &op) {
 }
 
 // The dual variable, and what the exponents of the next pass are made of.
-Tuple start_of(const Expr &dual, const Expr &largest, const Expr &eps) {
+Tuple start_of(const CoordinateDescentWarps &op, const Expr &dual, const Expr &largest, const Expr &eps) {
     const Expr scale = kLog2E / eps;
-    return {dual, scale, -min(largest, -dual) * scale, largest};
+    return {dual, scale, shift_of(op.warps.minimum_or_nan(largest, -dual), scale), largest};
 }
 
 void define_first_pass(CoordinateDescentWarps &op) {
@@ -50,8 +52,8 @@ void define_first_pass(CoordinateDescentWarps &op) {
     CoordinateDescentWarps::Pass pass{Func("own_first"), {}, Func("state_first")};
     pass.own(l, w, r, b) = Tuple(kMasked, 0);
     const Expr value = value_of_step(op);
-    pass.own(l, w, r, b) = largest_and_count(pass.own(l, w, r, b), Tuple(value, select(value > kMasked, 1, 0)));
-    pass.fold = op.warps.fold("fold_first", pass.own, largest_and_count);
+    pass.own(l, w, r, b) = largest_and_count(op.warps)(pass.own(l, w, r, b), Tuple(value, select(same_bits(value, kMasked), 0, 1)));
+    pass.fold = op.warps.fold("fold_first", pass.own, largest_and_count(op.warps));
     pass.state(w, r, b) = Tuple(undef<float>(), undef<int>());
     pass.state(w, r, b) = Tuple(pass.fold.back()(op.lanes, w, r, b));
     op.passes.push_back(pass);
@@ -61,10 +63,10 @@ CoordinateDescentWarps::Outcome outcome_of_first_pass(const CoordinateDescentWar
     const Var &l = op.warps.l, &w = op.warps.w, &r = op.warps.r, &b = op.warps.b;
     CoordinateDescentWarps::Outcome outcome{Func("read_first"), {}, Func("start_first")};
     outcome.read(l, w, r, b) = Tuple(op.passes.back().state(l, r, b));
-    outcome.fold = op.warps.fold("read_fold_first", outcome.read, largest_and_count);
+    outcome.fold = op.warps.fold("read_fold_first", outcome.read, largest_and_count(op.warps));
     const FuncRef all = outcome.fold.back()(l, w, r, b);
     const Expr dual = op.eps(0) * (op.log_k - log(cast<float>(max(all[1], 1))));
-    outcome.start(l, w, r, b) = start_of(dual, all[0], op.eps(1));
+    outcome.start(l, w, r, b) = start_of(op, select_bits(is_nan_bits(all[0]), all[0], dual), all[0], op.eps(1));
     return outcome;
 }
 
@@ -89,8 +91,8 @@ CoordinateDescentWarps::Outcome outcome_of_pass(const CoordinateDescentWarps &op
     outcome.read(l, w, r, b) = state(l, r, b)[0];
     outcome.fold = op.warps.fold("read_fold" + number, outcome.read, plus);
     const Expr before = state(w, r, b)[1], largest = state(w, r, b)[2];
-    const Expr dual = op.eps(iteration) * (op.log_k - log(outcome.fold.back()(l, w, r, b))) - min(largest, -before);
-    outcome.start(l, w, r, b) = start_of(dual, largest, op.eps(std::min(iteration + 1, iterations)));
+    const Expr dual = op.eps(iteration) * (op.log_k - log(outcome.fold.back()(l, w, r, b))) - op.warps.minimum_or_nan(largest, -before);
+    outcome.start(l, w, r, b) = start_of(op, dual, largest, op.eps(std::min(iteration + 1, iterations)));
     return outcome;
 }
 
@@ -110,8 +112,9 @@ CoordinateDescentWarps make_coordinate_descent_warps(Type, const Values &statics
     }
     op.last(r, b) = undef<float>();
     op.last(r, b) = op.outcomes.back().start(op.lanes, 0, r, b)[0];
-    const Expr value = op.values(n, r, b), exponent = min(value + op.last(r, b), 0.f) * (kLog2E / op.eps(iterations));
-    op.y(n, r, b) = select(value > kMasked && exponent > kSmallestExponent, op.warps.exp2(exponent), 0.f);
+    const Expr value = op.values(n, r, b), exponent = op.warps.minimum_or_nan(value + op.last(r, b), 0.f) * (kLog2E / op.eps(iterations));
+    const Expr score = select_bits(is_nan_bits(exponent), exponent, select(exponent > kSmallestExponent, op.warps.exp2(exponent), 0.f));
+    op.y(n, r, b) = select_bits(same_bits(value, kMasked), 0.f, score);
 
     op.eps.dim(0).set_bounds(0, iterations + 1);
     op.scores.dim(0).set_min(0);

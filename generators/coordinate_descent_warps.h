@@ -33,7 +33,7 @@ struct CoordinateDescentWarps {
     Halide::ImageParam eps{Halide::Float(32), 1, "eps"};
     Halide::Var n{"n"};
     Halide::RDom steps, lanes;      // of a thread; of a warp
-    Halide::Func values{"values"};  // (n, r, b): masked positions hold a finite minimum
+    Halide::Func values{"values"};  // (n, r, b): masked positions hold the smallest number, and no others do
     std::vector<Pass> passes;       // the first finds the largest score and how many are valid
     std::vector<Outcome> outcomes;  // one for each pass
     Halide::Func last{"last"};      // (r, b): the last dual

@@ -42,4 +42,14 @@ inline Halide::Expr exp2_approximate(const Halide::Expr &x) {
     return Internal::Call::make(Float(32), "llvm.nvvm.ex2.approx.ftz.f", {x}, Internal::Call::PureExtern);
 }
 
+// The larger and the smaller of two f32; NaN if one of them is. max and min of a number and NaN are the number.
+inline Halide::Expr maximum_or_nan(const Halide::Expr &a, const Halide::Expr &b) {
+    using namespace Halide;
+    return Internal::Call::make(Float(32), "llvm.nvvm.fmax.nan.f", {a, b}, Internal::Call::PureExtern);
+}
+inline Halide::Expr minimum_or_nan(const Halide::Expr &a, const Halide::Expr &b) {
+    using namespace Halide;
+    return Internal::Call::make(Float(32), "llvm.nvvm.fmin.nan.f", {a, b}, Internal::Call::PureExtern);
+}
+
 }  // namespace moa

@@ -1,5 +1,6 @@
 #include "generators/warps.h"
 
+#include "generators/finite.h"
 #include "generators/nvptx.h"
 
 namespace moa {
@@ -23,6 +24,10 @@ void define(const Func &f, const Warps &warps, const Tuple &values) {
     } else {
         f(warps.l, warps.w, warps.r, warps.b) = values;
     }
+}
+
+Expr chosen_or_nan(const Expr &a, const Expr &b, const Expr &chosen) {
+    return select_bits(is_nan_bits(a), a, select_bits(is_nan_bits(b), b, chosen));
 }
 
 }  // namespace
@@ -70,6 +75,14 @@ Expr Warps::ballot(const Expr &condition, const Expr &lane) const {
 Expr Warps::exp2(const Expr &x) const {
     constexpr float kLn2 = 0.693147180559945309f;
     return simulated ? exp(x * kLn2) : exp2_approximate(x);
+}
+
+Expr Warps::maximum_or_nan(const Expr &a, const Expr &b) const {
+    return simulated ? chosen_or_nan(a, b, max(a, b)) : moa::maximum_or_nan(a, b);
+}
+
+Expr Warps::minimum_or_nan(const Expr &a, const Expr &b) const {
+    return simulated ? chosen_or_nan(a, b, min(a, b)) : moa::minimum_or_nan(a, b);
 }
 
 Tuple plus(const Tuple &a, const Tuple &b) {

@@ -29,6 +29,8 @@ struct Warps {
     std::vector<Halide::Func> scan(const std::string &name, const Halide::Func &values) const;
     Halide::Expr ballot(const Halide::Expr &condition, const Halide::Expr &lane) const;  // simulated: the lane's bit
     Halide::Expr exp2(const Halide::Expr &x) const;                                      // for x <= 0, exactly 1 at 0
+    Halide::Expr maximum_or_nan(const Halide::Expr &a, const Halide::Expr &b) const;     // of f32; NaN if one of them is
+    Halide::Expr minimum_or_nan(const Halide::Expr &a, const Halide::Expr &b) const;
 };
 
 Halide::Tuple plus(const Halide::Tuple &a, const Halide::Tuple &b);

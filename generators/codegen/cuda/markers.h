@@ -11,6 +11,7 @@ namespace moa::codegen::cuda::marker {
 inline constexpr char kAlways[] = "moa_always";               // (): true, but only the pass knows
 inline constexpr char kAhead[] = "moa_ahead";                 // (loads...): tiles that are to be copied ahead; never computed
 inline constexpr char kBeforeCopies[] = "moa_before_copies";  // (token of products of a warpgroup): they begin before the iteration's copies
+inline constexpr char kOnlyIf[] = "moa_only_if";              // (condition, value): the value; the Func that begins with it is computed only if the condition holds
 inline constexpr char kWord[] = "moa_word";                   // (element): the 32-bit word that begins with it
 
 // In the PTX.
