@@ -1,5 +1,6 @@
 #include "generators/attention_gpu.h"
 
+#include "generators/finite.h"
 #include "generators/math.h"
 #include "generators/nvptx.h"
 
@@ -14,9 +15,8 @@ std::vector<Func> AttentionGpu::outputs() const {
 namespace {
 
 constexpr int kChannels = AttentionGpu::kChannels;
-constexpr float kMasked = -1e30f, kBeyond = -2e30f;  // scores that stay finite
-// What is not finite is looked for as bits: maxima lose a NaN, and Halide compiles for finite values.
-constexpr int kInfinityBits = 0x7f800000, kNanBits = 0x7fc00000;
+constexpr float kBeyond = kLowest;  // as a score, and masked ones; weights beside any other are 0
+const float kMasked = next_to_lowest();
 
 struct Sizes {
     int rows, block, key_tile;
@@ -30,9 +30,9 @@ struct Sizes {
     }
 };
 
-Expr score(const AttentionGpu &a, const Sizes &s, const AttentionGpu::Pass &pass, const Expr &key) {
-    const Expr valid = a.mask(s.key_row(a.j, key), a.e, a.b) != 0;
-    return select(a.j * s.block + key >= s.num_keys, kBeyond, valid, pass.product(a.i, key, a.j, a.t, a.h, a.e, a.b), kMasked);
+Expr score(const AttentionGpu &a, const Sizes &s, const AttentionGpu::Pass &pass, const Expr &key, const Expr &block) {
+    const Expr valid = a.mask(s.key_row(block, key), a.e, a.b) != 0;
+    return select(block * s.block + key >= s.num_keys, kBeyond, valid, pass.product(a.i, key, block, a.t, a.h, a.e, a.b), kMasked);
 }
 
 AttentionGpu::Pass make_pass(AttentionGpu &a, const Sizes &s, const std::string &name) {
@@ -48,9 +48,6 @@ void define_queries(AttentionGpu &a, const Sizes &s) {
     const Var &i = a.i, &t = a.t, &d = a.d, &h = a.h, &e = a.e, &b = a.b;
     const Expr row = min(t * s.rows + i, s.num_queries - 1), log2_scale = a.scale * 1.4426950408889634f;
     a.queries(i, d, t, h, e, b) = as_f32(a.q(s.channel(d), row, h, e, b)) * log2_scale;
-    a.query_channels = RDom(0, s.dim_head, "query_channel");
-    a.largest_query(i, t, h, e, b) = 0;
-    a.largest_query(i, t, h, e, b) = max(a.largest_query(i, t, h, e, b), reinterpret<int>(a.queries(i, a.query_channels, t, h, e, b)) & 0x7fffffff);
     a.null_channels = RDom(0, s.dim_head, "null_channel");
     a.null_score(i, t, h, e, b) = 0.f;
     a.null_score(i, t, h, e, b) += a.queries(i, a.null_channels, t, h, e, b) * a.null_key(a.null_channels, h, e);
@@ -63,15 +60,14 @@ void define_sums(AttentionGpu &a, const Sizes &s) {
     // A slot's keys of all blocks.
     a.slot_keys = RDom(0, s.key_tile, 0, blocks, "slot_keys");
     const Expr slot_key = a.s * s.key_tile + a.slot_keys.x;
-    const Expr valid = a.mask(s.key_row(a.slot_keys.y, slot_key), e, b) != 0;
-    const Expr of_slot = select(a.slot_keys.y * s.block + slot_key >= s.num_keys, kBeyond, valid, a.first.product(i, slot_key, a.slot_keys.y, t, h, e, b), kMasked);
+    const Expr of_slot = score(a, s, a.first, slot_key, a.slot_keys.y);
     a.largest(i, a.s, t, h, e, b) = kBeyond;
     a.largest(i, a.s, t, h, e, b) = max(a.largest(i, a.s, t, h, e, b), of_slot);
     a.slots = RDom(0, slots, "slots");
     a.maximum(i, t, h, e, b) = select(null, a.null_score(i, t, h, e, b), kBeyond);
     a.maximum(i, t, h, e, b) = max(a.maximum(i, t, h, e, b), a.largest(i, a.slots, t, h, e, b));
 
-    a.weight(i, key, j, t, h, e, b) = exp2_approximate(score(a, s, a.second, key) - a.maximum(i, t, h, e, b));
+    a.weight(i, key, j, t, h, e, b) = exp2_approximate(score(a, s, a.second, key, j) - a.maximum(i, t, h, e, b));
     a.values(d, key, j, h, e, b) = as_f32(a.v(s.channel(d), s.key_row(j, key), h, e, b));
     a.mix_keys = RDom(0, s.block, "mix_key");
     const auto with_one = [&](const Expr &value) { return select(u < kChannels, value, 1.f); };
@@ -82,6 +78,37 @@ void define_sums(AttentionGpu &a, const Sizes &s) {
     const Expr null_term = null_weight * with_one(a.null_value(s.channel(g * kChannels + min(u, kChannels - 1)), h, e));
     a.sums(u, g, i, t, h, e, b) = select(null, null_term, 0.f);
     a.sums(u, g, i, t, h, e, b) += a.mix(u, g, i, a.blocks, t, h, e, b);
+}
+
+// What is rare. A hidden key's value is multiplied by 0, which makes no number of NaN or infinity: channels that are not finite, though
+// the sum of weights is, are mixed again without hidden keys. Where no score was larger than a hidden one, the mask is asked
+// whether any key is visible: if so, their scores are -infinity, and so is the largest.
+void define_rare(AttentionGpu &a, const Sizes &s) {
+    const Var &y = a.y, &d = a.d, &h = a.h, &e = a.e, &b = a.b;
+    const Expr i = y % s.rows, t = y / s.rows, null = a.has_null != 0;
+    const Expr most = a.maximum(i, t, h, e, b), weights = a.sums(kChannels, d / kChannels, i, t, h, e, b);
+    const Expr nothing = same_bits(most, kMasked) || same_bits(most, kBeyond);
+    const auto valid = [&](const Expr &key) { return a.mask(key, e, b) != 0; };
+    a.seen_keys = RDom(0, s.num_keys, "seen_keys");
+    a.seen(y, h, e, b) = only_if(nothing, select(null, 1, 0));
+    a.seen(y, h, e, b) = select(valid(a.seen_keys), 1, a.seen(y, h, e, b));
+
+    const Expr quotient = a.sums(d % kChannels, d / kChannels, i, t, h, e, b) / weights;
+    const Expr again = !is_finite_bits(quotient) && !is_nan_bits(weights);
+    // As many as there are, which LLVM does not know and hence does not unroll.
+    a.again_channels = RDom(0, a.q.dim(0).extent(), "again_channels");
+    const Expr channel = unsafe_promise_clamped(a.again_channels, 0, s.dim_head - 1);
+    a.again_product(y, a.key, h, e, b) = 0.f;
+    a.again_product(y, a.key, h, e, b) += a.queries(i, channel, t, h, e, b) * as_f32(a.k(channel, a.key, h, e, b));
+    a.again_keys = RDom(0, s.num_keys, "again_keys");
+    a.again_keys.where(nothing || valid(a.again_keys));
+    const Expr score = select(valid(a.again_keys), a.again_product(y, a.again_keys, h, e, b), kMasked);
+    const Expr null_term = exp2_approximate(a.null_score(i, t, h, e, b) - most) * a.null_value(s.channel(d), h, e);
+    a.again_mix(d, y, h, e, b) = only_if(again, select(null, null_term, 0.f));
+    a.again_mix(d, y, h, e, b) += exp2_approximate(score - most) * as_f32(a.v(s.channel(d), a.again_keys, h, e, b));
+
+    const Expr mixed = select_bits(again, a.again_mix(d, y, h, e, b) / weights, quotient);
+    a.result(d, y, h, e, b) = select_bits(nothing, select_bits(a.seen(y, h, e, b) != 0, nan_f32(), mixed), mixed);
 }
 
 }  // namespace
@@ -99,12 +126,8 @@ AttentionGpu make_attention_gpu(Type storage, const Values &values) {
     a.first = make_pass(a, s, "first");
     a.second = make_pass(a, s, "second");
     define_sums(a, s);
-    const Expr row = a.y % s.rows, tile = a.y / s.rows;
-    const auto sum = [&](const Expr &member) { return a.sums(member, a.d / kChannels, row, tile, a.h, a.e, a.b); };
-    const Expr quotient = sum(a.d % kChannels) / sum(kChannels);
-    const Expr finite = a.largest_query(row, tile, a.h, a.e, a.b) < kInfinityBits;
-    const Expr result = reinterpret<float>(select(finite, reinterpret<int>(quotient), kNanBits));
-    a.out(a.d, a.y, a.h, a.e, a.b) = as_stored(result, storage);
+    define_rare(a, s);
+    a.out(a.d, a.y, a.h, a.e, a.b) = as_stored(a.result(a.d, a.y, a.h, a.e, a.b), storage);
     begin_at_zero(a.out);
     return a;
 }

@@ -23,16 +23,18 @@ struct AttentionGpu : AttentionInputs {
         Halide::RDom channels;
     };
     Pass first, second;
-    Halide::RDom query_channels, null_channels, slot_keys, slots, mix_keys, blocks;
-    Halide::Func queries{"queries"};              // (i, d, t, h, e, b), scaled
-    Halide::Func largest_query{"largest_query"};  // (i, ..): bits of the largest magnitude, NaN above all
-    Halide::Func null_score{"null_score"};        // (i, ..)
-    Halide::Func largest{"largest"};              // (i, s, ..): score among every so many keys
-    Halide::Func maximum{"maximum"};              // (i, ..)
-    Halide::Func weight{"weight"};                // (i, key, j, ..)
-    Halide::Func values{"values"};                // (d, key, j, h, e, b)
-    Halide::Func mix{"mix"};                      // (u, g, i, j, ..): of a block
-    Halide::Func sums{"sums"};                    // (u, g, i, ..)
+    Halide::RDom null_channels, slot_keys, slots, mix_keys, blocks, seen_keys, again_keys, again_channels;
+    Halide::Func queries{"queries"};                                      // (i, d, t, h, e, b), scaled
+    Halide::Func null_score{"null_score"};                                // (i, ..)
+    Halide::Func largest{"largest"};                                      // (i, s, ..): score among every so many keys
+    Halide::Func maximum{"maximum"};                                      // (i, ..)
+    Halide::Func weight{"weight"};                                        // (i, key, j, ..)
+    Halide::Func values{"values"};                                        // (d, key, j, h, e, b)
+    Halide::Func mix{"mix"};                                              // (u, g, i, j, ..): of a block
+    Halide::Func sums{"sums"};                                            // (u, g, i, ..)
+    Halide::Func seen{"seen"};                                            // (y, h, e, b): whether any key is visible
+    Halide::Func again_product{"again_product"}, again_mix{"again_mix"};  // (y, key, h, e, b), (d, y, h, e, b): of visible keys
+    Halide::Func result{"result"};                                        // (d, y, h, e, b)
     Halide::Func out{"out"};
 
     std::vector<Halide::Func> outputs() const;

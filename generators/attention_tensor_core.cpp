@@ -2,6 +2,8 @@
 
 #include "generators/math.h"
 
+#include <limits>
+
 namespace moa {
 
 using namespace Halide;
@@ -55,7 +57,7 @@ void define_masked(AttentionTensorCore &a) {
     }
     const Expr word_of_keys = num_words == 1 ? stored[0] : mux(nt / kTilesOfWord, stored);
     a.tile.define_hidden(valid[num_words] != UInt(32).max(), [&](const std::vector<Expr> &scores, const Expr &, const Expr &in_tile) {
-        return select_by_bit(word_of_keys, nt % kTilesOfWord * 2 + in_tile % 2, scores, AttentionTile::kMasked);
+        return select_by_bit(word_of_keys, nt % kTilesOfWord * 2 + in_tile % 2, scores, -std::numeric_limits<float>::infinity());
     });
 }
 
@@ -64,7 +66,7 @@ void define_beyond(AttentionTensorCore &a) {
     const Expr num_keys = a.k.dim(1).extent(), first_key = a.tile.key_tile * a.tile.keys;
     a.tile.define_hidden(first_key + a.tile.keys > num_keys, [&](const std::vector<Expr> &scores, const Expr &, const Expr &in_tile) {
         const Expr there = first_key + in_tile < num_keys;
-        return std::vector<Expr>{select(there, scores[0], AttentionTile::kBeyond), select(there, scores[1], AttentionTile::kBeyond)};
+        return std::vector<Expr>{shown(scores[0], there), shown(scores[1], there)};
     });
 }
 
@@ -86,15 +88,31 @@ void define_null(AttentionTensorCore &a) {
 void define_sums(AttentionTensorCore &a) {
     AttentionTile &tile = a.tile;
     const Expr null = a.has_null != 0, t = member_of(tile.lane);
+    const Expr log2_scale = a.scale * 1.4426950408889634f;
     const FuncRef null_score = tile.at_queries(a.null_score, {tile.lane, tile.warp, tile.mt});
-    std::vector<Expr> first;
-    for (int i = 0; i < 4; i++) {
-        const Expr statistic = i < 2 ? select(null && t == 0, 1.f, 0.f) : select(null, Expr(null_score[i - 2]), AttentionTile::kBeyond);
-        const Expr channel = tile.channel_of(min(tile.slot, tile.outputs() - 1), 2 * t + i % 2);
-        first.push_back(select(tile.slot < tile.outputs(), select(null, a.null_value(channel, a.h, a.e), 0.f), statistic));
+    std::vector<Expr> most, weight, first;
+    for (int row_half = 0; row_half < 2; row_half++) {
+        most.push_back(maximum(multiply_up(null_score[row_half], log2_scale), AttentionTile::kNothing));
+        weight.push_back(exp2_approx(fused_multiply_add(null_score[row_half], log2_scale, -most[row_half])));
     }
-    tile.define_sums(first, a.scale * 1.4426950408889634f, (a.k.dim(1).extent() + tile.keys - 1) / tile.keys);
+    for (int i = 0; i < 4; i++) {
+        const Expr statistic = i < 2 ? select(null && t == 0, weight[i], 0.f) : select(null, most[i - 2], AttentionTile::kNothing);
+        const Expr channel = tile.channel_of(min(tile.slot, tile.outputs() - 1), 2 * t + i % 2);
+        first.push_back(select(tile.slot < tile.outputs(), select(null, weight[i / 2] * a.null_value(channel, a.h, a.e), 0.f), statistic));
+    }
+    tile.define_sums(first, log2_scale, (a.k.dim(1).extent() + tile.keys - 1) / tile.keys);
     tile.define_inverse();
+    const Var &h = a.h, &e = a.e, &b = a.b;
+    tile.define_result({.keys = a.k.dim(1).extent(),
+                        .log2_scale = log2_scale,
+                        .query = [&](const Expr &channel, const Expr &row) { return a.q(channel, query_row(a, row), h, e, b); },
+                        .key = [&](const Expr &channel, const Expr &key) { return a.k(channel, key, h, e, b); },
+                        .value = [&](const Expr &channel, const Expr &key) { return a.v(channel, key, h, e, b); },
+                        .visible = [&](const Expr &, const Expr &key) { return a.mask(key, e, b) != 0; },
+                        .more = {},
+                        .has_null = null,
+                        .null_key = [&](const Expr &channel) { return a.null_key(channel, h, e); },
+                        .null_value = [&](const Expr &channel) { return a.null_value(channel, h, e); }});
 }
 
 }  // namespace

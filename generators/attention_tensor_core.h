@@ -8,11 +8,10 @@ namespace moa {
 // The operation of generators/attention.h, with the same arguments, on the tensor cores of a GPU. Inputs are bf16, f16 or
 // f32, which is rounded to tf32; scores, statistics and sums are f32, weights are rounded to the input's type.
 //
-// The form is that of tensor_core/attention_tile.h. Without a null key and a valid key, all keys weigh the same, and keys beyond
-// the last weigh nothing. Tiles without a hidden key skip all of that.
+// The form is that of tensor_core/attention_tile.h. Without a null key and a valid key, all keys weigh the same: such rows are computed
+// again. Tiles without a hidden key skip all of that.
 //
-// Memory: q, k, v and out have rows that begin at multiples of 16 bytes; the others any strides. Values of masked keys must
-// be finite.
+// Memory: q, k, v and out have rows that begin at multiples of 16 bytes; the others any strides.
 //
 // Values: those of attention_tile.h; masked = 0 takes all keys for valid.
 struct AttentionTensorCore : AttentionInputs {

@@ -1,5 +1,6 @@
 #include "generators/local_attention_gpu.h"
 
+#include "generators/finite.h"
 #include "generators/math.h"
 #include "generators/nvptx.h"
 
@@ -16,7 +17,7 @@ std::vector<Func> LocalAttentionGpu::outputs() const {
 namespace {
 
 constexpr int kChannels = LocalAttentionGpu::kChannels;
-constexpr float kLog2E = 1.4426950408889634f, kHidden = -1e30f;
+constexpr float kLog2E = 1.4426950408889634f, kHidden = kLowest;
 
 // A call's sizes, and where slots lie.
 struct Places {
@@ -87,23 +88,31 @@ LocalAttentionGpu::Pass make_pass(LocalAttentionGpu &a, const Places &p, const s
     return pass;
 }
 
-Expr score(const LocalAttentionGpu &a, const Places &p, const Func &product, const Expr &key, const Expr &block) {
+Expr visible(const LocalAttentionGpu &a, const Places &p, const Expr &slot) {
     constexpr int kFar = 1 << 28;
-    const Expr slot = slot_of(a, p, block, key), w = a.t * p.rows + a.i;
-    const Expr behind = a.look_backward * a.window, span = (a.look_backward + a.look_forward) * a.window;
+    const Expr w = a.t * p.rows + a.i, behind = a.look_backward * a.window, span = (a.look_backward + a.look_forward) * a.window;
     const Expr last_row = select(a.exact != 0, slot, kFar), first_row = slot - select(a.causal != 0, behind, a.exact != 0, span, kFar);
+    return shown(a, p, slot) && w >= first_row && w <= last_row;
+}
+
+Expr score(const LocalAttentionGpu &a, const Places &p, const Func &product, const Expr &key, const Expr &block) {
+    const Expr slot = slot_of(a, p, block, key), w = a.t * p.rows + a.i, behind = a.look_backward * a.window;
     Expr s = product(a.i, key, block, a.t, a.u, a.h, a.b);
     if (!p.plain) {
         const Expr added = a.bias(min(slot, p.slots - 1), min(w, a.window - 1), a.h);
         s = select(a.shared_qk != 0 && slot == behind + w, -5e4f * kLog2E, s + select(a.has_bias != 0, added, 0.f) * kLog2E);
     }
-    return select(shown(a, p, slot) && w >= first_row && w <= last_row, s, kHidden);
+    return select(visible(a, p, slot), s, kHidden);
+}
+
+Expr blocks_of(const LocalAttentionGpu &a, const Places &p) {
+    const Expr visited = select(a.exact != 0, p.rows + select(a.causal != 0, a.look_backward, a.look_backward + a.look_forward) * a.window, p.slots);
+    return (visited + p.block - 1) / p.block;
 }
 
 void define_sums(LocalAttentionGpu &a, const Places &p) {
     const Var &i = a.i, &t = a.t, &key = a.key, &j = a.j, &d = a.d, &u = a.u, &h = a.h, &b = a.b, &c = a.c, &g = a.g;
-    const Expr visited = select(a.exact != 0, p.rows + select(a.causal != 0, a.look_backward, a.look_backward + a.look_forward) * a.window, p.slots);
-    const Expr blocks = (visited + p.block - 1) / p.block;
+    const Expr blocks = blocks_of(a, p);
     a.slot_keys = RDom(0, p.key_tile, 0, blocks, "slot_keys");
     a.largest(i, a.s, t, u, h, b) = kHidden;
     a.largest(i, a.s, t, u, h, b) = max(a.largest(i, a.s, t, u, h, b), score(a, p, a.first.product, a.s * p.key_tile + a.slot_keys.x, a.slot_keys.y));
@@ -132,14 +141,36 @@ void define_sums(LocalAttentionGpu &a, const Places &p) {
     a.mean(d, u, h, b) += of_slot;
 }
 
+// What is rare, as in attention_gpu.cpp: channels that are not finite are mixed again without the slots that are hidden from the
+// row, and where no score is larger than a hidden one, it is found out whether any slot is visible.
+void define_rare(LocalAttentionGpu &a, const Places &p) {
+    const Var &i = a.i, &t = a.t, &d = a.d, &u = a.u, &h = a.h, &b = a.b;
+    const Expr most = a.maximum(i, t, u, h, b), weights = a.sums(kChannels, d / kChannels, i, t, u, h, b);
+    const Expr quotient = a.sums(d % kChannels, d / kChannels, i, t, u, h, b) / weights;
+    const Expr nothing = same_bits(most, kHidden), again = !is_finite_bits(quotient) && !is_nan_bits(weights);
+    a.seen_slots = RDom(0, p.slots, "seen_slot");
+    a.seen(i, t, u, h, b) = only_if(nothing, 0);
+    a.seen(i, t, u, h, b) = select(visible(a, p, a.seen_slots), 1, a.seen(i, t, u, h, b));
+
+    a.again_keys = RDom(0, p.block, 0, blocks_of(a, p), "again_key");
+    const Expr slot = slot_of(a, p, a.again_keys.y, a.again_keys.x), position = position_of(a, slot);
+    // Not to be understood by Halide, which would shorten the loop and lose sight of how much each step needs: no sum is NaN here.
+    a.again_keys.where((visible(a, p, slot) && position < p.length) || is_nan_bits(weights));
+    a.again_mix(d, i, t, u, h, b) = only_if(again, 0.f);
+    a.again_mix(d, i, t, u, h, b) += exp2_approximate(score(a, p, a.again_product, a.again_keys.x, a.again_keys.y) - most) * as_f32(a.v(p.channel(d), p.inside(position), h, b));
+
+    const Expr mixed = select_bits(again, a.again_mix(d, i, t, u, h, b) / weights, quotient);
+    const Expr of_none = select_bits(a.seen(i, t, u, h, b) != 0, nan_f32(), a.mean(d, u, h, b) / cast<float>(p.slots + a.left_out));
+    a.result(d, i, t, u, h, b) = select_bits(nothing, of_none, mixed);
+}
+
 void define_output(LocalAttentionGpu &a, const Places &p, Type storage) {
     const Var &u = a.u, &h = a.h, &b = a.b, &d = a.d;
     a.rows = RDom(0, p.rows, 0, (a.window + p.rows - 1) / p.rows, "row");
     const Expr row = a.rows.x, tile = a.rows.y, w = tile * p.rows + row, position = u * a.window + w;
     a.rows.where(w < a.window);
     a.rows.where(position < p.length);
-    const auto sum = [&](const Expr &member) { return a.sums(member, d / kChannels, row, tile, u, h, b); };
-    Expr result = select(a.maximum(row, tile, u, h, b) > -1e29f, sum(d % kChannels) / sum(kChannels), a.mean(d, u, h, b) / cast<float>(p.slots + a.left_out));
+    Expr result = a.result(d, row, tile, u, h, b);
     if (!p.plain) {
         const Expr gate = 1.f / (1.f + exp(-as_f32(a.gate(h, min(position, p.length - 1), b))));
         result = select(a.has_gate != 0, result * gate, result);
@@ -166,7 +197,11 @@ LocalAttentionGpu make_local_attention_gpu(Type storage, const Values &values) {
     define_queries(a, p);
     a.first = make_pass(a, p, "first");
     a.second = make_pass(a, p, "second");
+    const LocalAttentionGpu::Pass again = make_pass(a, p, "again");
+    a.again_product = again.product;
+    a.again_squares = again.squares;
     define_sums(a, p);
+    define_rare(a, p);
     define_output(a, p, storage);
     begin_at_zero(a.out);
     return a;

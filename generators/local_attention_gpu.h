@@ -24,7 +24,7 @@ struct LocalAttentionGpu : LocalAttentionInputs {
         Halide::RDom channels, square_channels;
     };
     Pass first, second;
-    Halide::RDom query_channels, slot_keys, slots, mix_keys, blocks, mean_slots, rows;
+    Halide::RDom query_channels, slot_keys, slots, mix_keys, blocks, mean_slots, seen_slots, again_keys, rows;
     Halide::Func query_squares{"query_squares"};  // (i, t, u, h, b); undefined if plain
     Halide::Func queries{"queries"};              // (i, d, t, u, h, b), turned
     Halide::Func largest{"largest"};              // (i, s, ..)
@@ -34,6 +34,10 @@ struct LocalAttentionGpu : LocalAttentionInputs {
     Halide::Func mix{"mix"};                      // (c, g, i, j, ..)
     Halide::Func sums{"sums"};                    // (c, g, i, ..)
     Halide::Func mean{"mean"};                    // (d, u, h, b): sum of the values of all slots
+    Halide::Func seen{"seen"};                    // (i, ..): whether any slot is visible
+    Halide::Func again_squares, again_product;    // as those of a pass
+    Halide::Func again_mix{"again_mix"};          // (d, i, ..): of visible slots
+    Halide::Func result{"result"};                // (d, i, ..)
     Halide::Func out{"out"};                      // (d, w, u, h, b)
 
     std::vector<Halide::Func> outputs() const;

@@ -46,7 +46,7 @@ void define_hidden(LocalAttentionTensorCore &a, const Places &p) {
     tile.define_hidden(!all_shown, [&](const std::vector<Expr> &scores, const Expr &row, const Expr &in_tile) {
         const Expr slot = first_slot + in_tile, position = p.first + slot;
         const auto in_reach = [&](const Expr &of) { return of <= slot && slot <= of + p.reach && position >= 0 && position < p.length; };
-        return std::vector<Expr>{select(in_reach(row), scores[0], AttentionTile::kBeyond), select(in_reach(row + 8), scores[1], AttentionTile::kBeyond)};
+        return std::vector<Expr>{shown(scores[0], in_reach(row)), shown(scores[1], in_reach(row + 8))};
     });
 }
 
@@ -57,20 +57,36 @@ void define_sums(LocalAttentionTensorCore &a, const Places &p) {
     std::vector<Expr> first;
     first.reserve(4);
     for (int i = 0; i < 4; i++) {
-        first.push_back(select(tile.slot < tile.outputs() || i < 2, 0.f, AttentionTile::kBeyond));
+        first.push_back(select(tile.slot < tile.outputs() || i < 2, 0.f, AttentionTile::kNothing));
     }
     tile.define_sums(first, log2_scale, (p.window + p.reach) / tile.keys);
 
     // Positions that are zeros: those of the last window, as far as the query looks.
     const Expr end = (p.length + p.window - 1) / p.window * p.window;
     const FuncRef statistics = tile.at_queries(tile.sums, {tile.lane, tile.warp, tile.outputs(), tile.mt});
-    std::vector<Expr> of_zeros;
+    const auto of_zeros = [&](const Expr &row, const Expr &most) {
+        const Expr zeros = min(end, tile.query_tile * p.window + row + p.ahead + 1) - p.length;
+        return select(zeros > 0, cast<float>(zeros) * exp2_approx(-most), 0.f);
+    };
+    std::vector<Expr> more;
     for (int row_half = 0; row_half < 2; row_half++) {
-        const Expr query = tile.query_tile * p.window + tile.row_of_tile(group_of(tile.lane) + 8 * row_half);
-        const Expr zeros = min(end, query + p.ahead + 1) - p.length;
-        of_zeros.push_back(select(zeros > 0, cast<float>(zeros) * exp2_approx(-statistics[2 + row_half] * log2_scale), 0.f));
+        more.push_back(of_zeros(tile.row_of_tile(group_of(tile.lane) + 8 * row_half), statistics[2 + row_half]));
     }
-    tile.define_inverse(of_zeros);
+    tile.define_inverse(more);
+
+    const Var &u = tile.query_tile, &h = a.h, &b = a.b;
+    const auto position = [&](const Expr &slot) { return p.first + slot; };
+    const auto inside = [&](const Expr &slot) { return clamp(position(slot), 0, p.length - 1); };
+    tile.define_result({.keys = p.window + p.reach,
+                        .log2_scale = log2_scale,
+                        .query = [&](const Expr &channel, const Expr &row) { return a.q(channel, min(u * p.window + row, p.length - 1), h, b); },
+                        .key = [&](const Expr &channel, const Expr &slot) { return a.k(channel, inside(slot), h, b); },
+                        .value = [&](const Expr &channel, const Expr &slot) { return a.v(channel, inside(slot), h, b); },
+                        .visible = [&](const Expr &row, const Expr &slot) { return row <= slot && slot <= row + p.reach && position(slot) >= 0 && position(slot) < p.length; },
+                        .more = of_zeros,
+                        .has_null = {},
+                        .null_key = {},
+                        .null_value = {}});
 }
 
 void define_out(LocalAttentionTensorCore &a, const Places &p, Type storage) {

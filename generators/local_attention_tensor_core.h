@@ -15,8 +15,7 @@ namespace moa {
 // hidden slots weigh nothing in the end. The zeros that stand for positions from the last one to the end of its window are
 // left out, too: a query's sum of weights gets exp(0 - maximum) for each, which adds nothing to its outputs.
 //
-// Memory: q, k, v and out have rows that begin at multiples of 16 bytes. Values of slots that are hidden from some of a window's
-// queries must be finite.
+// Memory: q, k, v and out have rows that begin at multiples of 16 bytes.
 //
 // Values: those of attention_tile.h; window = warps * tiles * 16, a multiple of keys.
 struct LocalAttentionTensorCore : LocalAttentionInputs {

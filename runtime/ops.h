@@ -126,7 +126,7 @@ struct Project {
 Status run(Run &run, const Row &row, const Project &a);
 
 struct Attention {
-    View q, k, v;   // d i|j h e b; masked keys may hold anything, their values must be finite
+    View q, k, v;   // d i|j h e b; masked keys and their values may hold anything
     View mask;      // j e b, u8
     View null_key;  // d h e, f32
     View null_value;

@@ -31,13 +31,15 @@ void schedule_attention_gpu_cuda(AttentionGpu &a, const Target &, const Values &
         .gpu_blocks(task)
         .gpu_threads(lane, group);
     const LoopLevel at(a.out, task);
-    for (const Func &f : {a.largest_query, a.null_score, a.maximum}) {
+    for (const Func &f : {a.null_score, a.maximum}) {
         passes.by_rows(f, at, a.i);
     }
     passes.schedule(a, at, a.u, [](AttentionGpu::Pass &, const LoopLevel &) {});
 
+    passes.rare(a, a.out);
+
     // A block has one tile of one head: without saying so, the host would look for the largest of all blocks' arrays.
-    for (Func f : {a.largest_query, a.null_score, a.maximum, a.queries, a.largest, a.sums, a.weight}) {
+    for (Func f : {a.null_score, a.maximum, a.queries, a.largest, a.sums, a.weight}) {
         f.bound_extent(a.t, 1).bound_extent(a.h, 1).bound_extent(a.e, 1).bound_extent(a.b, 1);
     }
     for (Func f : {a.first.keys, a.second.keys}) {

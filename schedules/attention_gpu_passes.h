@@ -59,6 +59,15 @@ struct AttentionPasses {
         tile.compute_at(pass.product, pass.channels).bound_extent(a.key, key_tile).vectorize(a.key, std::min(kVector, key_tile)).unroll(a.key).unroll(a.d);
     }
 
+    // What is computed anew for an element of the output, by the thread that writes it.
+    template<class Attention>
+    void rare(Attention &a, const Halide::Func &out) const {
+        const Halide::LoopLevel element(out, lane);
+        a.seen.compute_at(element).update().never_partition_all();
+        a.again_mix.compute_at(element).update().never_partition_all();
+        a.again_product.compute_at(a.again_mix, a.again_keys.x);
+    }
+
     // Queries, and both passes over the keys. `member` is a group's channel; before_keys(pass, step) schedules what keys want.
     template<class Attention, class BeforeKeys>
     void schedule(Attention &a, const Halide::LoopLevel &at, Halide::Var member, BeforeKeys before_keys) const {

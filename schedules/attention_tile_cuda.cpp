@@ -40,6 +40,32 @@ void schedule_scores(AttentionTile &a) {
     by_threads(a, a.top, {a.mt}, {a.key_tile});
 }
 
+// What is computed again is a thread's own, and rolled up: its loops are long, and rarely begun.
+void schedule_result(AttentionTile &a) {
+    store_by_threads(a, a.wanted_again, {});
+    by_threads(a, a.wanted_again, {});
+    store_by_threads(a, a.result, {a.slot, a.mt});
+    a.result.bound_extent(a.slot, a.outputs());
+    by_threads(a, a.result, {a.slot, a.mt});
+    by_threads(a, a.result.update(), {a.slot, a.mt}, {a.once.x});
+    const LoopLevel thread(a.result, a.lane);
+    a.mix_again.compute_at(thread).bound_extent(a.pair, 2).bound_extent(a.slot, a.outputs()).bound_extent(a.half, 2).bound_extent(a.mt, a.tiles);
+    a.mix_again.update().reorder(a.pair, a.slot, a.again_keys[1].x, a.half, a.mt);
+    a.score_again[1].compute_at(a.mix_again, a.again_keys[1].x);
+    a.softmax_again.compute_at(thread).bound_extent(a.half, 2).bound_extent(a.mt, a.tiles);
+    a.softmax_again.update().reorder(a.again_keys[0].x, a.half, a.mt);
+    a.score_again[0].compute_at(a.softmax_again, a.again_keys[0].x);
+    a.mix_again.update().never_partition_all();
+    a.softmax_again.update().never_partition_all();
+    for (int pass = 0; pass < 2; pass++) {
+        a.score_again[pass].update().reorder(a.again_channels[pass].x, a.again_channels[pass].y).unroll(a.again_channels[pass].x);
+    }
+    if (a.again_channels[2].defined()) {
+        a.null_again.compute_at(thread).bound_extent(a.half, 2).bound_extent(a.mt, a.tiles);
+        a.null_again.update().reorder(a.again_channels[2].x, a.again_channels[2].y).unroll(a.again_channels[2].x);
+    }
+}
+
 }  // namespace
 
 void by_threads(const AttentionTile &a, Stage stage, const std::vector<VarOrRVar> &unrolled, const std::vector<VarOrRVar> &loops, const std::vector<VarOrRVar> &outer) {
@@ -63,7 +89,7 @@ void store_by_threads(const AttentionTile &a, Func f, std::vector<Var> own) {
 
 void schedule_attention_tile(AttentionTile &a, const Func &out, const std::vector<Func> &more) {
     const RVar key_tiles = a.steps.z;
-    std::vector<Func> of_loop = {a.sums, a.inverse};
+    std::vector<Func> of_loop = {a.sums, a.inverse, a.wanted_again, a.result};
     if (!a.in_shared()) {
         of_loop.push_back(a.q_words);
     }
@@ -97,6 +123,7 @@ void schedule_attention_tile(AttentionTile &a, const Func &out, const std::vecto
     schedule_scores(a);
     store_by_threads(a, a.inverse, {a.mt});
     by_threads(a, a.inverse, {a.mt});
+    schedule_result(a);
     store_by_threads(a, a.sums, {a.slot, a.mt});
     a.sums.bound_extent(a.slot, a.outputs() + 1);
     by_threads(a, a.sums, {a.slot, a.mt});

@@ -51,6 +51,11 @@ void schedule_local_attention_gpu_cuda(LocalAttentionGpu &a, const Target &, con
         }
     });
 
+    passes.rare(a, a.out);
+    if (!plain) {
+        a.again_squares.compute_at(a.again_mix, a.again_keys.x);
+    }
+
     // A block has one tile of one window: without saying so, the host would look for the largest of all blocks' arrays.
     std::vector<Func> arrays = {a.maximum, a.queries, a.largest, a.sums, a.weight, a.first.keys, a.second.keys};
     if (!plain) {

@@ -177,10 +177,10 @@ AttentionTile::Softmax AttentionTile::softmax_of(const std::vector<Expr> &old, c
     Softmax softmax;
     std::vector<Expr> base;
     for (int row_half = 0; row_half < 2; row_half++) {
-        softmax.top.push_back(maximum(old[row_half], most[row_half]));
-        base.push_back(softmax.top[row_half] * log2_scale);
-        softmax.shrink.push_back(exp2_approx(fused_multiply_add(old[row_half], log2_scale, -base[row_half])));
+        base.push_back(maximum(old[row_half], multiply_up(most[row_half], log2_scale)));
+        softmax.shrink.push_back(exp2_approx(old[row_half] - base[row_half]));
     }
+    softmax.top = base;
     softmax.weight = [=, this](const Expr &tile, int i) {
         return exp2_approx(fused_multiply_add(at_queries(score, {lane, warp, tile, of_mt, tile_of_keys})[i], log2_scale, -base[i / 2]));
     };
@@ -270,11 +270,9 @@ void AttentionTile::define_inverse(const std::vector<Expr> &more) {
 Expr AttentionTile::output(const Expr &d, const Expr &row, const std::vector<Expr> &queries) const {
     const Expr of_warp = row / rows_of_warp(), of_tile = row % rows_of_warp() / kTileRows;
     const Place at = place_of_channel(row, d);
-    std::vector<Expr> factor_at = {at.lane, of_warp, of_tile}, sum_at = {at.lane, of_warp, at.tile, of_tile};
-    factor_at.insert(factor_at.end(), queries.begin(), queries.end());
-    sum_at.insert(sum_at.end(), queries.begin(), queries.end());
-    const FuncRef factor = inverse(factor_at);
-    return component(sums(sum_at), at.component) * select(row % kTileRows < 8, Expr(factor[0]), Expr(factor[1]));
+    std::vector<Expr> at_result = {at.lane, of_warp, at.tile, of_tile};
+    at_result.insert(at_result.end(), queries.begin(), queries.end());
+    return component(result(at_result), at.component);
 }
 
 }  // namespace moa::tensor_core

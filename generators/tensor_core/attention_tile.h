@@ -5,6 +5,7 @@
 #include "generators/tensor_core/instructions.h"
 
 #include <functional>
+#include <limits>
 #include <vector>
 
 namespace moa::tensor_core {
@@ -13,11 +14,14 @@ namespace moa::tensor_core {
 // walks over tiles of keys with running maxima. Operations say where queries, keys and values come from, which scores are
 // hidden, what the sums begin with and where the outputs go.
 //
-// A hidden score is a negative power of two, which times the scale is exact: keys weigh the same where all are hidden, and
-// nothing beside one that is not. The statistics are rows of the sums' Func, since an update defines one Func.
+// A hidden score is -infinity, and a running maximum a number from the start, so that hidden keys weigh 0. Maxima are those of scores
+// times the scale, rounded up: no weight is larger than 1. The statistics are rows of the sums' Func, since an update defines one Func.
+//
+// That is right as long as maxima are small enough for their rounding not to matter, and values of hidden keys finite: 0 times NaN is
+// NaN. Where a row shows that it may be otherwise, its lanes compute it again (attention_again.cpp).
 struct AttentionTile {
     static constexpr int kChunksOfPart = 8;
-    static constexpr float kMasked = -0x1p100f, kBeyond = -0x1p101f;
+    static constexpr float kNothing = std::numeric_limits<float>::lowest();  // the maximum of no score
 
     // Values: head_dim: 32, 64 or 128; keys of a tile: 32, 64 or 128; warps; tiles of 16 queries of a warp; stages: tiles in
     // shared memory; queries_shared = 1 reads queries anew from shared memory for every tile of keys instead of holding them
@@ -47,6 +51,17 @@ struct AttentionTile {
     Halide::Func top{"top"};          // (lane, warp, mt, key_tile, queries): maxima of a lane's two rows
     Halide::Func sums{"sums"};        // (lane, warp, slot, mt, queries): outputs, then sums and maxima
     Halide::Func inverse{"inverse"};  // (lane, warp, mt, queries)
+    Halide::Func result{"result"};    // (lane, warp, slot, mt, queries): outputs
+
+    // Of rows that are computed again, for which (lane, warp, queries) has bit 2 mt + half: row group_of(lane) + 8 half of tile mt.
+    // By (half, mt, lane, warp, queries): score of a key, maximum and sum of weights and of ones, its channels.
+    Halide::Func wanted_again{"wanted_again"};
+    Halide::Func score_again[2] = {Halide::Func("score_again_first"), Halide::Func("score_again_second")};  // (key, ..)
+    Halide::Func softmax_again{"softmax_again"};
+    Halide::Func null_again{"null_again"};
+    Halide::Func mix_again{"mix_again"};  // (pair, slot, ..)
+    Halide::Var half{"half"}, pair{"pair"}, key{"key"};
+    Halide::RDom once, again_channels[3], again_keys[2];
 
     int rows_of_warp() const {
         return kTileRows * tiles;
@@ -95,6 +110,18 @@ struct AttentionTile {
     // more: added to the sums of a lane's two rows, if there is any.
     void define_inverse(const std::vector<Halide::Expr> &more = {});
 
+    // How a row is computed again: elements as f32, of rows of the block and of any key.
+    struct Again {
+        Halide::Expr keys, log2_scale;
+        std::function<Halide::Expr(const Halide::Expr &channel, const Halide::Expr &row)> query;       // stored
+        std::function<Halide::Expr(const Halide::Expr &channel, const Halide::Expr &key)> key, value;  // stored
+        std::function<Halide::Expr(const Halide::Expr &row, const Halide::Expr &key)> visible;
+        std::function<Halide::Expr(const Halide::Expr &row, const Halide::Expr &maximum)> more;  // sum of other weights, if there are any
+        Halide::Expr has_null;                                                                   // if there may be a null key
+        std::function<Halide::Expr(const Halide::Expr &channel)> null_key, null_value;           // f32
+    };
+    void define_result(const Again &again);
+
     // Channel of column n of a slot; the output of a row of the block.
     Halide::Expr channel_of(const Halide::Expr &slot, const Halide::Expr &n) const;
     Halide::Expr output(const Halide::Expr &d, const Halide::Expr &row, const std::vector<Halide::Expr> &queries) const;
@@ -125,7 +152,7 @@ private:
     using Weight = std::function<Halide::Expr(const Halide::Expr &tile, int i)>;
     // Of a lane's two rows, at a tile of keys, with the maxima `old` of the tiles before.
     struct Softmax {
-        std::vector<Halide::Expr> top, shrink, sum;  // maxima with this tile; factors of the sums before; sums of its weights
+        std::vector<Halide::Expr> top, shrink, sum;  // scaled maxima with this tile; factors of the sums before; sums of its weights
         Weight weight;
 
         // The statistics after the tile: sums and maxima.
@@ -133,6 +160,17 @@ private:
             return {sums[0] * shrink[0] + sum[0], sums[1] * shrink[1] + sum[1], top[0], top[1]};
         }
     };
+    void define_wanted_again();
+    void define_softmax_again(const Again &again);
+    Halide::Expr row_again(const Halide::Expr &of_half) const {
+        return row_of_tile(group_of(lane) + 8 * of_half);
+    }
+    Halide::Expr any_again() const {
+        return at_queries(wanted_again, {lane, warp}) != Halide::cast<uint32_t>(0);
+    }
+    std::vector<Halide::Expr> own_again() const {
+        return {half, mt, lane, warp};
+    }
     Softmax softmax_of(const std::vector<Halide::Expr> &old, const Halide::Expr &of_mt, const Halide::Expr &tile_of_keys, const Halide::Expr &log2_scale) const;
     std::vector<Halide::Expr> weights_of(const Halide::Expr &of_keys_tile, const Weight &weight) const;  // 16-bit, 16 keys
     Operands operands_of(const Halide::Expr &of_keys_tile, const Halide::Expr &column, const Halide::Expr &tile_of_keys, const Weight &weight) const;

@@ -172,6 +172,14 @@ Expr maximum(const Expr &a, const Expr &b) {
     return pure(Float(32), "moa_max", {a, b});
 }
 
+Expr multiply_up(const Expr &a, const Expr &b) {
+    return pure(Float(32), "moa_multiply_up", {a, b});
+}
+
+Expr shown(const Expr &x, const Expr &condition) {
+    return pure(Float(32), "moa_show", {x, cast<uint32_t>(condition)});
+}
+
 Expr exp2_approx(const Expr &x) {
     return pure(Float(32), "moa_exp2", {x});
 }

@@ -88,11 +88,15 @@ Halide::Expr round_to(Halide::Type storage, const Halide::Expr &value);
 
 // One instruction each: LLVM would not fuse, and compares and selects for a maximum.
 Halide::Expr fused_multiply_add(const Halide::Expr &a, const Halide::Expr &b, const Halide::Expr &c);                   // a b + c, rounded once
+Halide::Expr multiply_up(const Halide::Expr &a, const Halide::Expr &b);                                                 // a b, rounded towards infinity
 Halide::Expr maximum(const Halide::Expr &a, const Halide::Expr &b);                                                     // of a number and NaN, the number
 Halide::Expr exp2_approx(const Halide::Expr &x);                                                                        // 2^x to 2 ulp; subnormal results are 0
 Halide::Expr shuffle_xor(const Halide::Expr &x, int lane_mask);                                                         // the value of lane ^ lane_mask
 Halide::Expr ballot(const Halide::Expr &condition);                                                                     // bit l: the condition of lane l
 Halide::Expr across_lanes(const Halide::Expr &x, Halide::Expr (*combine)(const Halide::Expr &, const Halide::Expr &));  // of the four lanes that share a row
+
+// An f32 where a condition holds, else -infinity, which Halide and LLVM do not see: they reckon with finite numbers.
+Halide::Expr shown(const Halide::Expr &x, const Halide::Expr &condition);
 
 // Both of two f32 where bit i of a word is set, else a third. i is constant once loops are unrolled. Of bits 0.. in their order ptxas
 // then makes seven predicates at once.

@@ -1,6 +1,7 @@
 #include "generators/codegen/cuda/compile.h"
 #include "tests/codegen/count.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -45,12 +46,33 @@ Compiled compile(const std::string &op, const std::string &dtype, std::map<std::
     return compiled;
 }
 
-void expect_lean(const CudaReport &report, int in_flight) {
+// Fragments are in registers. Attention computes rows again, key by key, where a NaN of a hidden key has come into them or scores are
+// huge: only then does a lane touch local memory, for its channels and statistics of the rows, after all products.
+void expect_in_registers(const std::string &ptx, int again_bytes = 0) {
+    if (again_bytes == 0) {
+        EXPECT_EQ(ptx.find(".local"), std::string::npos);
+        return;
+    }
+    EXPECT_NE(ptx.find("__local_depot0[" + std::to_string(again_bytes) + "]"), std::string::npos) << again_bytes << " bytes, nothing else";
+    const size_t first = std::min(ptx.find("ld.local"), ptx.find("st.local"));
+    ASSERT_NE(first, std::string::npos);
+    EXPECT_EQ(ptx.find("mma", first), std::string::npos) << "before a product";
+    EXPECT_EQ(count(ptx, "st.global"), count(ptx.substr(first), "st.global")) << "outputs come last";
+    EXPECT_EQ(ptx.find("st.global", first), ptx.find("st.global", ptx.rfind("ld.local"))) << "what is computed again is in no other memory";
+}
+
+// Bytes of local memory: a lane has a quarter of the channels of 2 rows of a tile, and as statistics a maximum, a sum, whether there is
+// any key and, beside a null key, its score.
+int again_bytes(int head_dim, int tiles, bool null) {
+    return 4 * 2 * tiles * (head_dim / 4 + (null ? 4 : 3));
+}
+
+void expect_lean(const CudaReport &report, int in_flight, int again_bytes = 0) {
     ASSERT_EQ(report.loops.size(), 1u);
     EXPECT_GT(report.loops[0].copies, 0);
     EXPECT_EQ(report.ptx.copies, report.loops[0].copies) << "every copy of the loop is asynchronous";
     EXPECT_EQ(report.loops[0].in_flight, in_flight);
-    EXPECT_EQ(report.ptx.text.find(".local"), std::string::npos) << "fragments are in registers";
+    expect_in_registers(report.ptx.text, again_bytes);
     EXPECT_EQ(report.ptx.text.find("moa_"), std::string::npos);
     if (report.figures.empty()) {
         GTEST_SKIP() << "no ptxas: registers and spills were not looked at";
@@ -117,7 +139,7 @@ TEST(TensorCoreRows, Attention) {
     const Compiled compiled = compile("attention", "bf16", {{"head_dim", 64}, {"keys", 64}, {"warps", 4}, {"tiles", 2}, {"stages", 3}});
     EXPECT_EQ(compiled.report.ptx.matrix_products, 2 * 8 * 4 + 2 * 8 * 4);
     EXPECT_NE(compiled.report.ptx.text.find("m8n8.x4.trans.shared.b16"), std::string::npos) << "values are transposed as they are loaded";
-    expect_lean(compiled.report, 1);
+    expect_lean(compiled.report, 1, again_bytes(64, 2, true));
 }
 
 TEST(TensorCoreRows, AttentionByWarpgroups) {
@@ -129,12 +151,12 @@ TEST(TensorCoreRows, AttentionByWarpgroups) {
         EXPECT_EQ(ptx.find("ldmatrix"), std::string::npos);
         EXPECT_EQ(count(ptx, "setp.ne.b32 %chosen"), 64U / 4U) << "a bit of the mask is tested once for both of a lane's rows";
         EXPECT_EQ(ptx.find("ld.global.nc.b16"), std::string::npos) << "queries are read 16 bytes at once for the null key, too";
-        expect_lean(compiled.report, 0);
+        expect_lean(compiled.report, 0, again_bytes(head_dim, 1, true));
     }
 }
 
 TEST(TensorCoreRows, AttentionByWarpgroupsBeforeItsCopies) {
-    const Compiled compiled = compile("attention", "bf16", {{"head_dim", 128}, {"keys", 64}, {"warps", 8}, {"tiles", 1}, {"stages", 2}, {"warpgroups", 1}, {"copies_last", 1}});
+    const Compiled compiled = compile("attention", "bf16", {{"head_dim", 128}, {"keys", 64}, {"warps", 8}, {"tiles", 1}, {"stages", 2}, {"warpgroups", 1}, {"copies_last", 1}, {"registers", 128}});
     const std::string &ptx = compiled.report.ptx.text;
     ASSERT_EQ(compiled.report.loops.size(), 1U);
     EXPECT_EQ(compiled.report.ptx.copies, 2 * compiled.report.loops[0].copies) << "of the first tile, and in the loop";
@@ -154,14 +176,14 @@ TEST(TensorCoreRows, LocalAttention) {
     const Compiled compiled = compile("local_attention", "bf16", {{"window", 128}, {"head_dim", 64}, {"keys", 64}, {"warps", 4}, {"tiles", 2}, {"stages", 3}});
     EXPECT_EQ(compiled.report.ptx.matrix_products, 2 * 8 * 4 + 2 * 8 * 4);
     EXPECT_EQ(compiled.report.ptx.matrix_loads, 8 * 2 + 8 * 2) << "keys, and values";
-    expect_lean(compiled.report, 1);
+    expect_lean(compiled.report, 1, again_bytes(64, 2, false));
 }
 
 TEST(TensorCoreRows, LocalAttentionByWarpgroups) {
     const Compiled compiled = compile("local_attention", "bf16", {{"window", 128}, {"head_dim", 64}, {"keys", 64}, {"warps", 8}, {"tiles", 1}, {"stages", 2}, {"warpgroups", 1}, {"copies_last", 1}});
     EXPECT_EQ(compiled.report.ptx.matrix_products, 4 + 4);
     EXPECT_EQ(compiled.report.ptx.text.find("ldmatrix"), std::string::npos);
-    EXPECT_EQ(compiled.report.ptx.text.find(".local"), std::string::npos);
+    expect_in_registers(compiled.report.ptx.text, again_bytes(64, 1, false));
     for (const auto &[sm, figures] : compiled.report.figures) {
         EXPECT_EQ(figures.spill_bytes, 0) << "sm_" << sm;
         EXPECT_LE(figures.registers, 128) << "two blocks on a multiprocessor";
@@ -171,7 +193,7 @@ TEST(TensorCoreRows, LocalAttentionByWarpgroups) {
 TEST(TensorCoreRows, LocalAttentionInF32) {
     const Compiled compiled = compile("local_attention", "f32", {{"window", 64}, {"head_dim", 64}, {"keys", 32}, {"warps", 4}, {"tiles", 1}, {"stages", 2}});
     EXPECT_NE(compiled.report.ptx.text.find("m16n8k8.row.col.f32.tf32"), std::string::npos);
-    expect_lean(compiled.report, 0);
+    expect_lean(compiled.report, 0, again_bytes(64, 1, false));
 }
 
 TEST(TensorCoreRows, RouterScores) {

@@ -25,6 +25,7 @@ const std::map<std::string, Instruction> &instructions() {
     static const std::map<std::string, Instruction> table = {
         {"moa_fma", {"fma.rn.f32 $r, $0, $1, $2;"}},
         {"moa_max", {"max.f32 $r, $0, $1;"}},
+        {"moa_multiply_up", {"mul.rp.f32 $r, $0, $1;"}},
         {"moa_exp2", {"ex2.approx.ftz.f32 $r, $0;"}},
         {"moa_to_bf16", {"cvt.rn.bf16x2.f32 $r, 0f00000000, $0;"}},
         {"moa_to_f16", {"cvt.rn.f16x2.f32 $r, 0f00000000, $0;"}},
@@ -35,6 +36,7 @@ const std::map<std::string, Instruction> &instructions() {
         {"moa_select_by_bit", {"{\n\t.reg .pred %chosen;\n\t.reg .b32 %bit;\n\tand.b32 %bit, $2, $3;\n\tsetp.ne.b32 %chosen, %bit, 0;\n\t"
                                "selp.f32 $d0, $0, $4, %chosen;\n\tselp.f32 $d1, $1, $4, %chosen;\n\t}",
                                2}},
+        {"moa_show", {"{\n\t.reg .pred %shown;\n\tsetp.ne.u32 %shown, $1, 0;\n\tselp.f32 $r, $0, 0fFF800000, %shown;\n\t}"}},
         {"moa_shuffle_xor", {"shfl.sync.bfly.b32 $r, $0, $1, 0x1f, 0xffffffff;"}},
         {"moa_ballot", {"{\n\t.reg .pred %vote;\n\tsetp.ne.u32 %vote, $0, 0;\n\tvote.sync.ballot.b32 $r, %vote, 0xffffffff;\n\t}"}},
         {"moa_mma_m16n8k16_bf16", {"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {$d0, $d1, $d2, $d3}, {$0, $1, $2, $3}, {$4, $5}, {$6, $7, $8, $9};", 4}},

@@ -9,6 +9,10 @@
 // throw std::runtime_error for what they cannot do, since what they would leave behind is slow or wrong.
 namespace moa::codegen::cuda {
 
+// Puts a branch around the production of a Func that is marked to be computed only under a condition (only_if() in
+// generators/finite.h), loops and all. Halide does so for conditions that read no other Func.
+Halide::Internal::Stmt skip_productions(const Halide::Internal::Stmt &s);
+
 // Decides the selects of with_sight_of() (generators/tensor_core/instructions.h) and takes away what was only in sight. The
 // buffers whose tiles were named ahead are appended to `pipelined`.
 Halide::Internal::Stmt decide_sight(const Halide::Internal::Stmt &s, std::vector<std::string> &pipelined);

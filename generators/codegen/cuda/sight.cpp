@@ -120,7 +120,7 @@ Stmt lower_tensor_core(const Stmt &s, std::vector<CopyLoop> &loops) {
         return s;
     }
     std::vector<std::string> pipelined;
-    const Stmt lowered = store_16_bytes(stripe_registers(read_words(decide_sight(s, pipelined))));
+    const Stmt lowered = store_16_bytes(stripe_registers(read_words(decide_sight(skip_productions(s), pipelined))));
     return pipelined.empty() ? lowered : begin_products_first(pipeline_copies(lowered, pipelined, loops), loops);
 }
 
