@@ -3,8 +3,8 @@
     MOA_TOOL=<path of moa> python3 bench/compare.py [--cases NAME,...] [--dtypes f32,bf16] [--rounds N] [--threads N]
 
 Every measurement is a process of its own, pinned as this one is, with the same number of threads. The first round measures every
-setting of every peer (peers.py; --compile adds torch.compile), a further one those within 1.3 times of the best of their family
-(one whose runs take more than 10 s, no more). Medians are over rounds, of each process's median; the spread is (max - min) / median.
+setting of every peer (peers.py; --compile adds torch.compile for more than routers), a further one those within 1.3 times of the
+best of their family (one whose runs take more than 10 s, no more). Medians are over rounds, of each process's median; the spread is (max - min) / median.
 A measurement during which other programs used more than 5 % of the cores is repeated (--retries, --patience), and the least
 disturbed counts; what they used at most is printed as `others`. Memory is by how much a process grows: `layer` by inputs, weights
 and plan, `run` at most beyond that in a run. Errors against double precision are accuracy.py's, on the same cases and dtypes.

@@ -2,7 +2,7 @@
 
     MOA_TOOL=<path of moa> python3 bench/compare_gpu.py [--cases NAME,...] [--dtypes bf16,tf32,...] [--rounds N] [--device cuda:0]
 
-The first round measures every setting of every peer (peers.py; --compile adds torch.compile and flex_attention), a further one
+The first round measures every setting of every peer (peers.py; --compile adds torch.compile for more than routers), a further one
 those within 1.3 times of the best of their family; each ends with `moa bench` in each dtype. The median over rounds of each
 round's median counts. Ours are replays of a CUDA graph; so are peers whose name ends with `graph`, the others are called one by
 one. Peers run in a process beside this one, which is replaced when a peer hangs (--peer-timeout) or spoils it. Errors against
