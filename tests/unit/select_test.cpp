@@ -1,9 +1,12 @@
-#include "moa/rows.h"
+#include "runtime/select.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace moa {
@@ -130,6 +133,31 @@ TEST(Select, ForcedRowsAreTakenOrRefusedNeverReplaced) {
     EXPECT_NE(refused.status().message().find("bf16_dot_64 needs avx512bf16"), std::string::npos) << refused.status().message();
     const std::vector<std::string> elsewhere{"project_f32"};
     EXPECT_EQ(select(attention(DType::f32, 64), cpu(kAvx512), all, elsewhere)->row->name, "avx512_64");
+}
+
+// What a row's kernel says of the arguments decides, too.
+TEST(Select, ARowWhoseRehearsalFailsIsPassedOver) {
+    const std::vector<Row> all = rows();
+    const Problem problem = attention(DType::f32, 64);
+    const auto refusing = [](std::vector<std::string_view> names, Code code) {
+        return [names = std::move(names), code](const Row &row) {
+            return std::find(names.begin(), names.end(), row.name) == names.end() ? Status() : Status(code, "wants 8 of them");
+        };
+    };
+    const Result<Choice> next = select_rehearsed(problem, cpu(kAvx512), all, {}, refusing({"avx512_64", "avx512"}, Code::internal));
+    ASSERT_TRUE(next) << next.status().message();
+    EXPECT_EQ(next->row->name, "avx2");
+    EXPECT_EQ(next->passed_over[1].reason, "cannot run it: wants 8 of them");
+    const std::vector<std::string> forced{"avx512_64"};
+    const Result<Choice> refused = select_rehearsed(problem, cpu(kAvx512), all, forced, refusing({"avx512_64"}, Code::internal));
+    EXPECT_EQ(refused.status().message(), "wants 8 of them");
+    // Another row would find no more memory, and no better arguments.
+    for (const Code code : {Code::out_of_memory, Code::invalid_argument}) {
+        EXPECT_EQ(select_rehearsed(problem, cpu(kAvx512), all, {}, refusing({"avx512_64"}, code)).status().code(), code);
+    }
+    const Result<Choice> none = select_rehearsed(problem, cpu(0), all, {}, refusing({"portable", "reference"}, Code::device_error));
+    EXPECT_EQ(none.status().code(), Code::device_error);
+    EXPECT_NE(none.status().message().find("portable cannot run it: wants 8 of them"), std::string::npos) << none.status().message();
 }
 
 TEST(Select, RowsOfTheCpuDoNotRunElsewhere) {
