@@ -30,7 +30,8 @@ MOA_EXPORTED moa::tests::FakeDriver *moa_fake_driver() {
 }
 
 MOA_EXPORTED int cuInit(unsigned) {
-    const char *kind = std::getenv("MOA_FAKE_DRIVER");
+    const char *capability = std::getenv("MOA_FAKE_CAPABILITY"), *kind = std::getenv("MOA_FAKE_DRIVER");
+    fake.capability = capability != nullptr ? std::atoi(capability) : fake.capability;
     return kind != nullptr && std::string_view(kind) == "none" ? kNoDevice : 0;
 }
 MOA_EXPORTED int cuDriverGetVersion(int *version) {

@@ -1,7 +1,7 @@
 #pragma once
 
 // A driver for tests, found by the name of NVIDIA's: its device is the host's memory, its kernels do nothing, and it fails on
-// request. With MOA_FAKE_DRIVER=none in the environment it has no device.
+// request. With MOA_FAKE_DRIVER=none in the environment it has no device; MOA_FAKE_CAPABILITY is its first compute capability.
 namespace moa::tests {
 
 struct FakeDriver {

@@ -3,8 +3,12 @@
 
 #include "moa/rows.h"
 
+#include <algorithm>
 #include <gtest/gtest.h>
 #include <map>
+#include <set>
+#include <string>
+#include <utility>
 
 // The recorded cases with rows of every target that this machine can run, not only with those that it prefers.
 namespace moa::tools {
@@ -27,6 +31,65 @@ bool runs_here(const Row &row) {
     return row.device == tests::test_device().type && (row.required & ~describe_host().features) == 0;
 }
 
+PlanOptions with_row(const Row &row) {
+    PlanOptions options;
+    options.device = tests::test_device();
+    options.rows = {std::string(row.name)};
+    options.dtype = row.dtype == "bf16" ? DType::bf16 : (row.dtype == "f16" ? DType::f16 : DType::f32);
+    options.precision = row.dtype == "tf32" ? Precision::tf32 : Precision::exact;
+    return options;
+}
+
+std::set<std::string> rows_of_plans(const PlanOptions &options) {
+    std::set<std::string> rows;
+    for (const RecordedCase &recorded : cases()) {
+        const Result<CaseLayer> layer = layer_of(recorded);
+        const Result<Plan> plan = layer.ok() ? layer->plan(options, false) : Result<Plan>(layer.status());
+        if (plan.ok()) {
+            for (const Plan::Step &step : plan->steps()) {
+                rows.insert(step.row);
+            }
+        }
+    }
+    return rows;
+}
+
+// Rows for the device's own capability; those for lesser ones are another device's first choice.
+bool is_first_choice(const Row &row) {
+    if (row.device == DeviceType::cpu) {
+        return runs_here(row);
+    }
+    const Result<DeviceDescription> device = describe_device(tests::test_device());
+    return row.device == tests::test_device().type && device.ok() && row.capability == device->capability;
+}
+
+// Rows that are specialised for a width of heads are what layers use most: recorded cases have that width, and what else it takes.
+// Only plans are made: a driver that computes nothing will do. A layer has products that one row alone cannot compute all: where
+// forcing the row fails, the plans that are made without force have it.
+TEST(SpecialisedRows, AreInThePlanOfARecordedCase) {
+    int specialised = 0;
+    std::map<std::pair<DType, Precision>, std::set<std::string>> of_plans;
+    for (const Row &row : built_rows()) {
+        const auto is_width = [](const Parameter &parameter) { return parameter.name == "head_dim"; };
+        if (!is_first_choice(row) || std::none_of(row.statics.begin(), row.statics.end(), is_width)) {
+            continue;
+        }
+        specialised++;
+        const std::string name(row.name);
+        const PlanOptions forced = with_row(row);
+        PlanOptions free = forced;
+        free.rows.clear();
+        const auto [unforced, is_new] = of_plans.try_emplace({free.dtype, free.precision});
+        if (is_new) {
+            unforced->second = rows_of_plans(free);
+        }
+        EXPECT_TRUE(unforced->second.count(name) > 0 || rows_of_plans(forced).count(name) > 0) << "no case in tests/golden has what " << name << " takes";
+    }
+    if (specialised == 0) {
+        GTEST_SKIP() << "no row that is made for " << name_of(tests::test_device()) << " is for a width of heads";
+    }
+}
+
 class EachRow : public testing::TestWithParam<const Row *> {};
 
 // Cases whose problems the row does not accept, or all of them for sizes that no case has, are passed over.
@@ -35,11 +98,7 @@ TEST_P(EachRow, ReproducesWhatItAccepts) {
     if (!runs_here(row)) {
         GTEST_SKIP() << describe_host().name << " lacks a feature of target " << row.target << ", or the rows tested are another device's";
     }
-    PlanOptions options;
-    options.device = tests::test_device();
-    options.rows = {std::string(row.name)};
-    options.dtype = row.dtype == "bf16" ? DType::bf16 : (row.dtype == "f16" ? DType::f16 : DType::f32);
-    options.precision = row.dtype == "tf32" ? Precision::tf32 : Precision::exact;
+    const PlanOptions options = with_row(row);
     if (!built_for(options.dtype, Precision::exact, row.device)) {
         GTEST_SKIP() << "no rows of f32 were built";
     }

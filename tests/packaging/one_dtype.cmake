@@ -1,0 +1,21 @@
+# Builds with rows of one dtype: none of another is there, and a layer runs. One after the other in one folder, so that only the
+# rows change. cmake -DDTYPES=<of the build that tests> ... -P one_dtype.cmake
+cmake_minimum_required(VERSION 3.28)
+include("${CMAKE_CURRENT_LIST_DIR}/sub_build.cmake")
+
+foreach(dtype f32 bf16)
+    if(NOT dtype IN_LIST DTYPES)
+        continue()
+    endif()
+    sub_build(moa_tool -DMOA_DTYPES=${dtype} -DMOA_CUDA_ARCHS= -DMOA_CROSS_TARGETS= "-DMOA_GENERATORS=${GENERATORS}" "-DMOA_COMPILED_ROWS=${ROWS_OF}")
+    run(listed "${WORK}/tools/moa" rows)
+    string(REGEX MATCHALL "[a-z_]+__[a-z0-9_]+" rows "${listed}")
+    list(LENGTH rows count)
+    if(count LESS 20)
+        message(FATAL_ERROR "only ${count} rows were built:\n${listed}")
+    endif()
+    foreach(row IN LISTS rows)
+        expect("${row}" "_${dtype}|_any")
+    endforeach()
+    run(ignored "${WORK}/tools/moa" run --dtype ${dtype} "${SOURCE}/tests/golden/moa_self_e1_h8.safetensors" -o "${WORK}/out.safetensors")
+endforeach()
