@@ -2,6 +2,7 @@
 #include "workloads/workload.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <memory>
@@ -30,6 +31,8 @@ struct Found {
 };
 
 void rehearse(Instance &instance, const Problem &problem, const std::string &text, const DeviceDescription &device, Found &found) {
+    instance.poison();
+    const std::vector<std::byte> before = instance.output_bytes();
     for (const Row &row : built_rows()) {
         if (row.op != problem.op || !refusal(row, problem, device).empty()) {
             continue;
@@ -41,6 +44,7 @@ void rehearse(Instance &instance, const Problem &problem, const std::string &tex
         EXPECT_TRUE(status.ok()) << text << " (" << problem.describe() << ") on " << device.name << ": " << status.message();
         found.rehearsals++;
     }
+    EXPECT_TRUE(instance.output_bytes() == before) << text << ": a rehearsal on " << device.name << " has written";
 }
 
 Found rehearse_shapes(const Workload &workload, const std::vector<std::string> &shapes) {
