@@ -1,8 +1,10 @@
 #include "moa/huge_pages.h"
+#include "runtime/thread_pool.h"
 #include "workloads/workload.h"
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -11,7 +13,7 @@
 
 // moa_ops_bench [--benchmark_filter=REGEX]: every built row times the perf shapes that it accepts, on
 // MOA_THREADS threads (1 unless set). Names are <op>/<shape>/<row>. A row that is wrong is an error, not a
-// time.
+// time. thread_pool/loop/T is a loop of T threads without work: what threads cost a step (runtime/ops_work.cpp).
 namespace moa::workloads {
 
 namespace {
@@ -107,7 +109,19 @@ void time_row(benchmark::State &state, const Workload &workload, const Case &tim
     state.counters["B/s"] = benchmark::Counter(instance.bytes() * iterations, benchmark::Counter::kIsRate);
 }
 
+void time_loop(benchmark::State &state) {
+    const auto threads = static_cast<int>(state.range(0));
+    for ([[maybe_unused]] auto _ : state) {
+        benchmark::DoNotOptimize(ThreadPool::instance().parallel_for(
+            threads, threads, [](void *, int) { return 0; }, nullptr));
+    }
+}
+
 void register_all() {
+    const int cores = describe_host().cores;
+    for (int threads = 1; threads <= std::max(cores, 2); threads *= 2) {
+        benchmark::RegisterBenchmark("thread_pool/loop", time_loop)->Arg(threads)->Unit(benchmark::kMicrosecond)->UseRealTime();
+    }
     for (const Workload *workload : all_workloads()) {
         for (const std::string &shape : workload->shapes(Intent::perf)) {
             for (const Row &row : built_rows()) {

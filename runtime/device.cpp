@@ -1,10 +1,11 @@
 #include "moa/device.h"
 
+#include "runtime/cores.h"
+#include "runtime/process.h"
+
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <sched.h>
-#include <thread>
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
@@ -19,15 +20,6 @@ constexpr std::array<std::string_view, static_cast<size_t>(CpuFeature::count)> k
     "sse41", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512cd", "avx512dq",
     "avx512vl", "avx512ifma", "avx512vbmi", "avx512vbmi2", "avx512vnni", "avx512bitalg", "avx512vpopcntdq", "avx512bf16",
     "avx512fp16", "avxvnni", "amx_tile", "amx_bf16"};
-
-int usable_cores() {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) == 0) {
-        return std::max(CPU_COUNT(&set), 1);
-    }
-    return std::max(static_cast<int>(std::thread::hardware_concurrency()), 1);
-}
 
 #if defined(__x86_64__)
 // Linux hands out the tiles' registers on request only.
@@ -108,6 +100,21 @@ std::string host_name() {
 }
 #endif
 
+struct Host {
+    CpuFeatures features;
+    std::string name;
+};
+
+const Host &host() {
+    static constinit Once once;
+    static constinit const Host *host = nullptr;
+    once.call([] {
+        host = new Host{host_features(), host_name()};
+        return true;
+    });
+    return *host;
+}
+
 }  // namespace
 
 std::string_view name_of(CpuFeature feature) {
@@ -116,9 +123,7 @@ std::string_view name_of(CpuFeature feature) {
 }
 
 DeviceDescription describe_host() {
-    static const CpuFeatures features = host_features();
-    static const std::string name = host_name();
-    return {Device{}, name, features, usable_cores()};
+    return {Device{}, host().name, host().features, usable_cores()};
 }
 
 }  // namespace moa

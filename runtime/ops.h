@@ -213,4 +213,27 @@ size_t scratch_bytes(const Row &row, const LocalAttention &a);
 size_t scratch_bytes(const Row &row, const Combine &a);
 size_t scratch_bytes(const Row &row, const RotaryTable &a);
 
+// What a launch does, counted for what takes time on a CPU.
+struct Work {
+    double flops = 0;  // what costs more than a multiplication counts as several
+    double bytes = 0;  // read and written, each once
+};
+Work work(const RouterScores &a);
+Work work(const RowStatistics &a);
+Work work(const CoordinateDescent &a);
+Work work(const CoordinateDescentStep &a);
+Work work(const CoordinateDescentFinish &a);
+Work work(const SelectTokens &a);
+Work work(const RouteSlots &a);
+Work work(const SelectSlots &a);
+Work work(const CopyIndices &a);
+Work work(const Project &a);
+Work work(const Attention &a);
+Work work(const LocalAttention &a);
+Work work(const Combine &a);
+Work work(const RotaryTable &a);
+
+// How many threads a launch pays for, of at most `most`: the number that would end it first.
+int threads_for(const Row &row, const Work &work, int most);
+
 }  // namespace moa::ops

@@ -177,6 +177,9 @@ template<class Begin, class End>
 Status run_steps(const PlanImpl &plan, const Frame &frame, Begin begin, End end) {
     for (size_t step = 0; step < plan.actions.size(); step++) {
         Status status = begin(step);
+        if (plan.context == nullptr) {
+            frame.run().set_threads(plan.steps[step].threads);
+        }
         status = status.ok() ? plan.actions[step](frame) : status;
         if (!status.ok()) {
             return {status.code(), text("{}: {}", plan.steps[step].name, status.message())};

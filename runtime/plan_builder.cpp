@@ -2,6 +2,7 @@
 
 #include "runtime/cuda/memory.h"
 #include "runtime/text.h"
+#include "runtime/thread_pool.h"
 
 #include <algorithm>
 #include <bit>
@@ -74,10 +75,11 @@ Status Frame::fill(const View &to, float value) const {
 PlanBuilder::PlanBuilder(const PlanOptions &options)
     : options_(options), device_(describe_host()), plan_(std::make_shared<PlanImpl>()) {
     plan_->device = options.device;
-    plan_->threads = options.threads > 0 ? options.threads : device_.cores;
+    plan_->threads = options.threads > 0 ? options.threads : std::min(device_.cores, Run::kMaxThreads);
     if (options.threads < 0 || options.threads > Run::kMaxThreads) {
         fail(invalid("threads is {}, must be 0 (one a core) to {}", options.threads, Run::kMaxThreads));
     }
+    ThreadPool::instance().follow_process();
     if (options.device.type != DeviceType::cpu) {
         open_gpu();
     }
@@ -224,8 +226,9 @@ void PlanBuilder::add(const std::vector<int> &touched, PlanImpl::Action action) 
     scratch_of_step_ = 0;
 }
 
-void PlanBuilder::add_scratch(size_t bytes_per_thread) {
-    scratch_per_thread_ = std::max(scratch_per_thread_, rounded(bytes_per_thread));
+void PlanBuilder::use_cpu(int threads, size_t scratch_bytes_per_thread) {
+    plan_->steps.back().threads = threads;
+    plan_->scratch_bytes = std::max(plan_->scratch_bytes, rounded(scratch_bytes_per_thread) * static_cast<size_t>(threads));
 }
 
 void PlanBuilder::host(std::string name, std::initializer_list<Handle> uses, PlanImpl::Action action) {
@@ -234,7 +237,7 @@ void PlanBuilder::host(std::string name, std::initializer_list<Handle> uses, Pla
     for (const Handle handle : uses) {
         (void)frame[handle];
     }
-    plan_->steps.push_back({std::move(name), "", on_gpu() ? "copies and fills" : "host", 0, {}});
+    plan_->steps.push_back({.name = std::move(name), .reason = on_gpu() ? "copies and fills" : "host", .threads = on_gpu() ? 0 : 1});
     add(touched, std::move(action));
 }
 
@@ -247,8 +250,6 @@ Result<Plan> PlanBuilder::finish() {
         place_stand_ins();
         place_scratch();
         order_steps();
-    } else {
-        plan_->scratch_bytes = scratch_per_thread_ * static_cast<size_t>(plan_->threads);
     }
     return Plan(std::shared_ptr<const PlanImpl>(plan_));
 }

@@ -2,6 +2,7 @@
 
 #include "moa/plan.h"
 #include "runtime/cuda/context.h"
+#include "runtime/float_environment.h"
 #include "runtime/ops.h"
 #include "runtime/prepared_linear.h"
 #include "runtime/run.h"
@@ -112,7 +113,7 @@ struct PlanImpl {
     std::shared_ptr<const cuda::Context> context;  // of a GPU; null: the cpu
     int threads = 1;
     size_t temporary_bytes = 0;
-    size_t scratch_bytes = 0;  // of all threads
+    size_t scratch_bytes = 0;  // of all threads of the step that wants most
 };
 
 // Decides where the steps of a run on a GPU go.
@@ -227,7 +228,7 @@ private:
         std::vector<int> touched;
         const Problem problem = ops::problem(make(dry_frame(&touched)), extra...);
         if (const Row *row = choose(name, problem, touched, launch_of(make))) {
-            add_scratch(ops::scratch_bytes(*row, make(dry_frame(nullptr))));
+            share_out(*row, make(dry_frame(nullptr)));
             add(touched, [make = std::move(make), row, output](const Frame &f) { return !output || f.bound(output) ? ops::run(f.run(), *row, make(f)) : Status(); });
         }
     }
@@ -240,17 +241,24 @@ private:
     void note_alignment(const Row &row, const std::vector<int> &touched, const Launch &launch);
     void open_gpu();
     void add(const std::vector<int> &touched, PlanImpl::Action action);
-    void add_scratch(size_t bytes_per_thread);
+    void use_cpu(int threads, size_t scratch_bytes_per_thread);
     void place_scratch();
     void place_stand_ins();
     void order_steps();
+    // On the CPU: how many threads a step pays for, and the scratch of these.
+    template<class Arguments>
+    void share_out(const Row &row, const Arguments &arguments) {
+        if (!on_gpu()) {
+            use_cpu(ops::threads_for(row, ops::work(arguments), plan_->threads), ops::scratch_bytes(row, arguments));
+        }
+    }
     Handle constant(std::shared_ptr<const void> owner, const void *values, DType dtype, const std::vector<int64_t> &shape);
     void place_temporaries();
 
+    FloatEnvironment floats_;  // for what plans compute: tables, packed weights
     PlanOptions options_;
     DeviceDescription device_;
     std::shared_ptr<PlanImpl> plan_;
-    size_t scratch_per_thread_ = 0;
     size_t scratch_of_step_ = 0;  // on a GPU: of the next step
     Status status_;
 };

@@ -101,7 +101,7 @@ void PlanBuilder::project(const std::string &name, const std::shared_ptr<const P
     }
     const PreparedLinear::Packed &packed = **linear->packed(format_of(*row), plan_->context);
     keep(linear);
-    add_scratch(ops::scratch_bytes(*row, completed(dry_frame(nullptr), packed)));
+    share_out(*row, completed(dry_frame(nullptr), packed));
     add(touched, [=, &packed](const Frame &f) { return ops::run(f.run(), *row, completed(f, packed)); });
 }
 

@@ -50,28 +50,62 @@ PreparedLinear::PreparedLinear(int64_t experts, int64_t out, int64_t in, std::ve
     bias_.resize(static_cast<size_t>(experts * out), 0.f);
 }
 
-Result<const PreparedLinear::Packed *> PreparedLinear::packed(const PanelFormat &format, const std::shared_ptr<const cuda::Context> &context) const {
-    const std::lock_guard lock(mutex_);
-    auto &entry = packed_[{format, context.get()}];
-    if (!entry) {
-        auto made = std::make_unique<Packed>();
-        const size_t bytes = packed_bytes(format, out_, in_, experts_);
-        made->memory = std::make_unique_for_overwrite<std::byte[]>(bytes + kAlignment);
-        prefer_huge_pages({made->memory.get(), bytes + kAlignment});
-        std::byte *panels = aligned(made->memory.get());
-        pack_panels(format, weights_.data(), out_, in_, experts_, panels);
-        made->panels = packed_view(format, panels, out_, in_, experts_);
-        made->colsum = column_sums(format, weights_, experts_ * out_, in_);
-        made->colsum_view = View::dense(made->colsum.data(), DType::f32, {out_, experts_});
-        made->bias_view = View::dense(const_cast<float *>(bias_.data()), DType::f32, {out_, experts_});
-        if (context) {
-            if (Status status = move_to_gpu(*made, bytes, context); !status) {
-                return status;
+PreparedLinear::~PreparedLinear() {
+    for (const Entry *entry = entries_; entry != nullptr;) {
+        const std::unique_ptr<const Entry> gone(entry);
+        entry = entry->next;
+    }
+}
+
+PreparedLinear::Entry &PreparedLinear::entry(const PanelFormat &format, const cuda::Context *context) const {
+    std::unique_ptr<Entry> made;
+    for (Entry *head = entries_.load(std::memory_order_acquire);;) {
+        for (Entry *known = head; known != nullptr; known = known->next) {
+            if (known->format == format && known->context == context) {
+                return *known;
             }
         }
-        entry = std::move(made);
+        if (!made) {
+            made.reset(new Entry{format, context, nullptr});
+        }
+        made->next = head;
+        if (entries_.compare_exchange_strong(head, made.get(), std::memory_order_acq_rel, std::memory_order_acquire)) {
+            return *made.release();
+        }
     }
-    return entry.get();
+}
+
+Result<const PreparedLinear::Packed *> PreparedLinear::packed(const PanelFormat &format, const std::shared_ptr<const cuda::Context> &context) const {
+    Entry &known = entry(format, context.get());
+    Status status;
+    known.once.call([&] {
+        Result<std::unique_ptr<const Packed>> made = pack(format, context);
+        if (made.ok()) {
+            known.packed = std::move(*made);
+        }
+        status = made.status();
+        return status.ok();
+    });
+    return status.ok() ? Result<const Packed *>(known.packed.get()) : Result<const Packed *>(status);
+}
+
+Result<std::unique_ptr<const PreparedLinear::Packed>> PreparedLinear::pack(const PanelFormat &format, const std::shared_ptr<const cuda::Context> &context) const {
+    auto made = std::make_unique<Packed>();
+    const size_t bytes = packed_bytes(format, out_, in_, experts_);
+    made->memory = std::make_unique_for_overwrite<std::byte[]>(bytes + kAlignment);
+    prefer_huge_pages({made->memory.get(), bytes + kAlignment});
+    std::byte *panels = aligned(made->memory.get());
+    pack_panels(format, weights_.data(), out_, in_, experts_, panels);
+    made->panels = packed_view(format, panels, out_, in_, experts_);
+    made->colsum = column_sums(format, weights_, experts_ * out_, in_);
+    made->colsum_view = View::dense(made->colsum.data(), DType::f32, {out_, experts_});
+    made->bias_view = View::dense(const_cast<float *>(bias_.data()), DType::f32, {out_, experts_});
+    if (context) {
+        if (Status status = move_to_gpu(*made, bytes, context); !status) {
+            return status;
+        }
+    }
+    return std::unique_ptr<const Packed>(std::move(made));
 }
 
 Status PreparedLinear::move_to_gpu(Packed &packed, size_t panel_bytes, const std::shared_ptr<const cuda::Context> &context) const {

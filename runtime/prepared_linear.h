@@ -2,14 +2,13 @@
 
 #include "runtime/cuda/memory.h"
 #include "runtime/packing.h"
+#include "runtime/process.h"
 #include "runtime/view.h"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
-#include <mutex>
-#include <utility>
 #include <vector>
 
 namespace moa {
@@ -20,6 +19,9 @@ class PreparedLinear {
 public:
     // weights: row-major [experts, out, in], gains folded in; bias: [experts, out], may be empty.
     PreparedLinear(int64_t experts, int64_t out, int64_t in, std::vector<float> weights, std::vector<float> bias = {});
+    ~PreparedLinear();
+    PreparedLinear(const PreparedLinear &) = delete;
+    PreparedLinear &operator=(const PreparedLinear &) = delete;
 
     struct Packed {
         std::unique_ptr<std::byte[]> memory;                 // of the cpu
@@ -52,8 +54,17 @@ private:
 
     int64_t experts_, out_, in_;
     std::vector<float> weights_, bias_;
-    mutable std::mutex mutex_;
-    mutable std::map<std::pair<PanelFormat, const cuda::Context *>, std::unique_ptr<const Packed>> packed_;
+    // A list that grows at its head, without a lock that fork() could leave taken.
+    struct Entry {
+        PanelFormat format;
+        const cuda::Context *context;
+        Entry *next;
+        Once once{};
+        std::unique_ptr<const Packed> packed{};
+    };
+    Entry &entry(const PanelFormat &format, const cuda::Context *context) const;
+    Result<std::unique_ptr<const Packed>> pack(const PanelFormat &format, const std::shared_ptr<const cuda::Context> &context) const;
+    mutable std::atomic<Entry *> entries_{nullptr};
 };
 
 }  // namespace moa

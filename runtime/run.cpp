@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <limits>
-#include <mutex>
 #include <new>
 
 namespace moa {
@@ -156,9 +155,7 @@ struct Run::Hooks {
 
     // The first message of a launch is the cause.
     static void error(Run &run, const char *message) {
-        static std::mutex mutex;
-        const std::lock_guard lock(mutex);
-        if (run.error_[0] == '\0') {
+        if (!run.failed_.exchange(true)) {
             std::snprintf(run.error_, sizeof run.error_, "%s", message);
         }
     }
@@ -181,25 +178,30 @@ struct Run::Hooks {
 };
 
 Run::Run(int threads, std::span<std::byte> scratch)
-    : threads_(std::clamp(threads, 1, kMaxThreads)) {
-    const auto misfit = reinterpret_cast<uintptr_t>(scratch.data()) % kBlockAlignment;
-    const size_t skip = misfit == 0 ? 0 : std::min(scratch.size(), kBlockAlignment - misfit);
-    const size_t share = (scratch.size() - skip) / static_cast<size_t>(threads_) / kBlockAlignment * kBlockAlignment;
-    for (int thread = 0; thread < threads_ && share > 0; thread++) {
-        arenas_[thread] = {scratch.data() + skip + static_cast<size_t>(thread) * share, share, 0};
+    : scratch_(scratch) {
+    set_threads(threads);
+}
+
+void Run::set_threads(int threads) {
+    threads_ = std::clamp(threads, 1, kMaxThreads);
+    const auto misfit = reinterpret_cast<uintptr_t>(scratch_.data()) % kBlockAlignment;
+    const size_t skip = misfit == 0 ? 0 : std::min(scratch_.size(), kBlockAlignment - misfit);
+    const size_t share = (scratch_.size() - skip) / static_cast<size_t>(threads_) / kBlockAlignment * kBlockAlignment;
+    for (int thread = 0; thread < threads_; thread++) {
+        arenas_[thread] = {scratch_.data() + skip + static_cast<size_t>(thread) * share, share, 0};
     }
 }
 
 Run::Run(const cuda::Context &context, void *stream, std::span<std::byte> scratch, std::span<const Mirror> mirrors)
-    : threads_(1), gpu_{.context = &context, .stream = stream, .scratch = scratch.data(), .scratch_bytes = scratch.size(), .mirrors = mirrors} {
+    : gpu_{.context = &context, .stream = stream, .scratch = scratch.data(), .scratch_bytes = scratch.size(), .mirrors = mirrors} {
 }
 
 Run::Run(const cuda::Context &rehearsed)
-    : threads_(1), rehearses_(true), gpu_{.context = &rehearsed} {
+    : rehearses_(true), gpu_{.context = &rehearsed} {
 }
 
 Run::Run(const DeviceDescription &rehearsed)
-    : threads_(1), rehearses_(true), described_(&rehearsed) {
+    : rehearses_(true), described_(&rehearsed) {
 }
 
 bool Run::in_arenas(const std::byte *memory) const {
@@ -228,6 +230,7 @@ Status Run::launch(const Row &row, std::initializer_list<Argument> arguments) {
         index++;
     }
     error_[0] = '\0';
+    failed_ = false;
     if ((row.device == DeviceType::cuda) != on_gpu()) {
         return {Code::internal, text("{} is launched on {}", row.name, on_gpu() ? "a GPU" : "the cpu")};
     }

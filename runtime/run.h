@@ -2,8 +2,10 @@
 
 #include "moa/rows.h"
 #include "moa/status.h"
+#include "runtime/float_environment.h"
 #include "runtime/view.h"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -45,7 +47,8 @@ struct Mirror {
 };
 
 // State of one run of a plan: what kernels reach through Halide's user_context. Lives on the caller's stack; every
-// running plan has its own, so any number of threads may run plans at once.
+// running plan has its own, so any number of threads may run plans at once. While it lives, the calling thread has the library's
+// floating-point state.
 class Run {
 public:
     static constexpr int kMaxThreads = 256;
@@ -76,6 +79,8 @@ public:
     int threads() const {
         return threads_;
     }
+    // For the launches that follow, on the CPU: scratch is cut anew.
+    void set_threads(int threads);
 
     bool on_gpu() const {
         return gpu_.context != nullptr || (described_ != nullptr && described_->device.type != DeviceType::cpu);
@@ -129,7 +134,9 @@ private:
     static constexpr int kErrorBytes = 512;
     bool in_arenas(const std::byte *memory) const;
 
-    int threads_;
+    FloatEnvironment floats_;
+    int threads_ = 1;
+    std::span<std::byte> scratch_;  // of the CPU
     bool rehearses_ = false;
     const DeviceDescription *described_ = nullptr;  // of a rehearsal without a context
     bool heap_ = false;                             // instead of the arenas
@@ -153,6 +160,7 @@ private:
         Code failure = Code::internal;  // of the latest launch, if its hooks refused something
     };
     Gpu gpu_;
+    std::atomic<bool> failed_{false};  // somebody writes, or has written, the message
     char error_[kErrorBytes] = {};
 };
 

@@ -1,14 +1,17 @@
 #include "runtime/thread_pool.h"
 
+#include "runtime/cores.h"
+#include "runtime/worker_thread.h"
+
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <exception>
 #include <limits>
 #include <mutex>
 #include <thread>
-#include <vector>
+#include <unistd.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -18,9 +21,13 @@ namespace moa {
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 // Kernels of 20 us to a few ms follow each other within a run: a worker that slept between them would lose tens of
 // microseconds to each wake-up, so it looks for work for a while first.
 constexpr auto kSpin = std::chrono::microseconds(100);
+constexpr auto kNap = std::chrono::microseconds(50);
+constexpr auto kRetry = std::chrono::milliseconds(100);  // after the system refused a thread
 constexpr int kMaxWorkers = 1024;
 
 thread_local int slot_of_thread = 0;
@@ -33,14 +40,13 @@ void relax() {
 }
 
 struct Loop {
-    int threads, count;
-    ThreadPool::Body body;
-    void *context;
+    int count = 0;
+    ThreadPool::Body body = nullptr;
+    void *context = nullptr;
     std::atomic<int64_t> next{0};
-    int joined = 1;              // under the pool's mutex; the caller is thread 0
-    std::atomic<int> inside{0};  // workers inside; changed under the mutex
-    Loop *newer = nullptr;       // the pool's list, under its mutex
-    std::mutex error_mutex;
+    std::atomic<int> joined{1};  // threads; the caller is slot 0
+    std::atomic<int> left{0};    // workers that no longer touch it
+    std::mutex error_mutex{};
     int64_t error_index = std::numeric_limits<int64_t>::max();
     int error = 0;
 
@@ -62,116 +68,192 @@ struct Loop {
         in_loop = false;
         slot_of_thread = outer_slot;
     }
+
+    // The last ones may have been put aside by the system: the caller gives way to them, and sleeps if that is not enough, as
+    // for a caller of real-time priority it is not.
+    void wait_for(int workers) const {
+        constexpr int kYields = 200;
+        const auto until = Clock::now() + kSpin;
+        int yields = 0;
+        while (left.load(std::memory_order_acquire) != workers) {
+            if (Clock::now() < until) {
+                relax();
+            } else if (yields++ < kYields) {
+                std::this_thread::yield();
+            } else {
+                std::this_thread::sleep_for(kNap);
+            }
+        }
+    }
 };
+
+// Every worker has a place for one loop, in cache lines of its own: a caller offers its loop to as many idle workers as it wants,
+// and touches no other. Low places come first, so that loops of few threads find workers that still look for work.
+struct alignas(128) Worker {
+    // Null: idle. The worker takes the loop by changing it to &kTaken, its caller may take it back until then.
+    std::atomic<Loop *> offer{nullptr};
+    std::atomic<uint32_t> calls{0};  // it sleeps on this
+    std::atomic<bool> asleep{false};
+    std::atomic<pid_t> thread{0};
+};
+
+constinit Loop kTaken;
+constinit std::array<Worker, kMaxWorkers> workers;
+constinit std::atomic<int> started{0};            // workers, from the first on
+constinit std::atomic<bool> starting{false};      // a thread is making workers
+constinit std::atomic<int64_t> refused_until{0};  // by the clock: the system had no thread left
+constinit std::atomic<uint64_t> placed_on{0};     // a hash of the cores
+
+void sleep(Worker &worker) {
+    const uint32_t seen = worker.calls.load();
+    worker.asleep.store(true);
+    if (worker.offer.load() == nullptr) {
+        worker.calls.wait(seen);
+    }
+    worker.asleep.store(false);
+}
+
+void *serve(void *place) {
+    Worker &worker = *static_cast<Worker *>(place);
+    slot_of_thread = 0;  // the system may have to make thread-local memory: before a loop counts on this worker
+    worker.thread = settle_worker();
+    for (;;) {
+        Loop *loop = worker.offer.load();
+        if (loop != nullptr && worker.offer.compare_exchange_strong(loop, &kTaken)) {
+            loop->work(loop->joined.fetch_add(1, std::memory_order_relaxed));
+            worker.offer.store(nullptr);  // first, so that a caller whose loop ended finds its workers idle
+            loop->left.fetch_add(1, std::memory_order_release);
+        }
+        const auto until = Clock::now() + kSpin;
+        while (worker.offer.load(std::memory_order_relaxed) == nullptr && Clock::now() < until) {
+            relax();
+        }
+        if (worker.offer.load() == nullptr) {
+            sleep(worker);
+        }
+    }
+}
+
+bool offer(Worker &worker, Loop &loop) {
+    Loop *idle = nullptr;
+    if (worker.offer.load(std::memory_order_relaxed) != nullptr || !worker.offer.compare_exchange_strong(idle, &loop)) {
+        return false;
+    }
+    if (worker.asleep.load()) {
+        worker.calls.fetch_add(1);
+        worker.calls.notify_one();
+    }
+    return true;
+}
+
+int64_t now_ns() {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
+}
+
+uint64_t hash_of(const CoreSet &cores) {
+    uint64_t hash = 1;
+    for (const uint64_t word : cores.words) {
+        hash = (hash ^ word) * 0x9E3779B97F4A7C15U;
+        hash ^= hash >> 29U;
+    }
+    return hash;
+}
+
+// What became of a loop's offers.
+struct Offers {
+    int count = 0;
+    int end = 0;  // beyond the last worker that has one
+};
+
+// Makes up to `wanted` workers whose first loop is this. While another thread makes some, the loop does without.
+void start_workers(Loop &loop, int wanted, Offers &offers) {
+    if (started.load() >= kMaxWorkers || now_ns() < refused_until.load(std::memory_order_relaxed) || starting.exchange(true)) {
+        return;
+    }
+    const CoreSet cores = process_cores();
+    placed_on = hash_of(cores);
+    WorkerMaker maker(cores, ThreadPool::kStackBytes);
+    for (int index = started; wanted > 0 && index < kMaxWorkers; index++, wanted--) {
+        Worker &worker = workers[static_cast<size_t>(index)];
+        worker.offer = &loop;
+        if (!maker.make(serve, &worker)) {
+            worker.offer = nullptr;
+            refused_until = now_ns() + std::chrono::nanoseconds(kRetry).count();
+            break;
+        }
+        offers = {offers.count + 1, index + 1};
+        started = index + 1;
+    }
+    starting = false;
+}
+
+// Offers the loop to `wanted` idle workers, of which there may be fewer.
+Offers find_workers(Loop &loop, int wanted) {
+    Offers offers;
+    const int present = started.load(std::memory_order_acquire);
+    for (int index = 0; index < present && offers.count < wanted; index++) {
+        if (offer(workers[static_cast<size_t>(index)], loop)) {
+            offers = {offers.count + 1, index + 1};
+        }
+    }
+    if (offers.count < wanted) {
+        start_workers(loop, wanted - offers.count, offers);
+    }
+    return offers;
+}
+
+// Takes the loop back from workers that have not begun, and waits for the others to end.
+void retire(Loop &loop, const Offers &offers) {
+    int begun = offers.count;
+    for (int index = 0; index < offers.end && begun > loop.joined.load(std::memory_order_relaxed) - 1; index++) {
+        Loop *mine = &loop;
+        begun -= workers[static_cast<size_t>(index)].offer.compare_exchange_strong(mine, nullptr) ? 1 : 0;
+    }
+    loop.wait_for(begun);
+}
 
 }  // namespace
 
-struct ThreadPool::Impl {
-    std::mutex mutex;
-    Loop *oldest = nullptr;  // loops that workers may join
-    std::vector<std::thread> workers;
-    int wanted = 0;                   // by all loops of the list
-    std::atomic<uint32_t> posted{0};  // counts loops; workers wait on it
-    std::atomic<bool> stop{false};
-
-    // A loop that still wants a thread, joined; null if there is none.
-    Loop *join(int &slot) {
-        const std::lock_guard lock(mutex);
-        for (Loop *loop = oldest; loop != nullptr; loop = loop->newer) {
-            if (loop->joined < loop->threads && loop->next.load(std::memory_order_relaxed) < loop->count) {
-                slot = loop->joined++;
-                loop->inside++;
-                return loop;
-            }
-        }
-        return nullptr;
-    }
-
-    void leave(Loop *loop) {
-        const std::lock_guard lock(mutex);
-        loop->inside--;
-    }
-
-    void worker() {
-        for (uint32_t seen = posted.load(); !stop; seen = posted.load()) {
-            int slot = 0;
-            while (Loop *loop = join(slot)) {
-                loop->work(slot);
-                leave(loop);
-            }
-            const auto until = std::chrono::steady_clock::now() + kSpin;
-            while (posted.load(std::memory_order_relaxed) == seen && std::chrono::steady_clock::now() < until) {
-                relax();
-            }
-            posted.wait(seen);
-        }
-    }
-
-    // A loop goes on with fewer threads when the system has no more of them.
-    void start_workers() {
-        try {
-            while (static_cast<int>(workers.size()) < std::min(wanted, kMaxWorkers)) {
-                workers.emplace_back([this] { worker(); });
-            }
-        } catch (const std::exception &) {
-        }
-    }
-
-    void post(Loop *loop) {
-        {
-            const std::lock_guard lock(mutex);
-            Loop **last = &oldest;
-            while (*last != nullptr) {
-                last = &(*last)->newer;
-            }
-            *last = loop;
-            wanted += loop->threads - 1;
-            start_workers();
-        }
-        posted++;
-        posted.notify_all();
-    }
-
-    // Takes the loop off the list and waits for the workers inside to leave it.
-    void retire(Loop *loop) {
-        {
-            const std::lock_guard lock(mutex);
-            Loop **link = &oldest;
-            while (*link != loop) {
-                link = &(*link)->newer;
-            }
-            *link = loop->newer;
-            wanted -= loop->threads - 1;
-        }
-        const auto until = std::chrono::steady_clock::now() + kSpin;
-        while (loop->inside.load() != 0) {
-            std::chrono::steady_clock::now() < until ? relax() : std::this_thread::yield();
-        }
-        const std::lock_guard lock(mutex);  // the last worker has let go of the mutex that it left the loop under
-    }
-};
+constinit ThreadPool ThreadPool::pool;
 
 ThreadPool &ThreadPool::instance() {
-    static ThreadPool pool;
     return pool;
-}
-
-ThreadPool::ThreadPool()
-    : impl_(new Impl) {
-}
-
-ThreadPool::~ThreadPool() {
-    impl_->stop = true;
-    impl_->posted++;
-    impl_->posted.notify_all();
-    for (std::thread &worker : impl_->workers) {
-        worker.join();
-    }
-    delete impl_;
 }
 
 int ThreadPool::current_slot() {
     return slot_of_thread;
+}
+
+bool ThreadPool::is_worker(pid_t thread) const {
+    const auto made = workers.begin() + started.load();
+    return std::any_of(workers.begin(), made, [&](const Worker &worker) { return worker.thread.load(std::memory_order_relaxed) == thread; });
+}
+
+void ThreadPool::follow_process() {
+    const int present = started.load();
+    if (present == 0) {
+        return;
+    }
+    const CoreSet cores = process_cores();
+    const uint64_t hash = hash_of(cores);
+    if (placed_on.exchange(hash) == hash) {
+        return;
+    }
+    for (int index = 0; index < present; index++) {
+        place_worker(workers[static_cast<size_t>(index)].thread, cores);
+    }
+}
+
+void ThreadPool::forget_workers() {
+    for (int index = 0; index < started; index++) {
+        Worker &worker = workers[static_cast<size_t>(index)];
+        worker.offer = nullptr;
+        worker.asleep = false;
+        worker.thread = 0;
+    }
+    started = 0;
+    starting = false;
+    refused_until = 0;
 }
 
 int ThreadPool::parallel_for(int threads, int count, Body body, void *context) {
@@ -183,10 +265,10 @@ int ThreadPool::parallel_for(int threads, int count, Body body, void *context) {
         }
         return 0;
     }
-    Loop loop{.threads = std::min(threads, count), .count = count, .body = body, .context = context};
-    impl_->post(&loop);
+    Loop loop{.count = count, .body = body, .context = context};
+    const Offers offers = find_workers(loop, std::min(threads, count) - 1);
     loop.work(0);
-    impl_->retire(&loop);
+    retire(loop, offers);
     return loop.error;
 }
 

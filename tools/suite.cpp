@@ -192,7 +192,7 @@ Json case_json(const CaseResult &result, DType dtype, int threads) {
         json["launch_ms"] = milliseconds(result.launch_seconds);
     }
     for (size_t step = 0; step < result.step_seconds.size(); step++) {
-        json["steps"].push_back({{"step", result.steps[step].name}, {"median_ms", milliseconds(result.step_seconds[step])}, {"row", result.steps[step].row}});
+        json["steps"].push_back({{"step", result.steps[step].name}, {"median_ms", milliseconds(result.step_seconds[step])}, {"row", result.steps[step].row}, {"threads", result.steps[step].threads}});
     }
     return json;
 }
@@ -217,7 +217,9 @@ void print_steps(const CaseResult &result) {
     }
     for (size_t step = 0; step < result.step_seconds.size(); step++) {
         const double seconds = result.step_seconds[step];
-        print("    {:9.3f} ms {:4.1f} %  {:<38} {}\n", seconds * 1e3, 100 * seconds / total, result.steps[step].name, result.steps[step].row);
+        const Plan::Step &planned = result.steps[step];
+        const std::string threads = planned.threads == 0 ? "" : text("{} thread{}", planned.threads, planned.threads == 1 ? "" : "s");
+        print("    {:9.3f} ms {:4.1f} %  {:<38} {:<10} {}\n", seconds * 1e3, 100 * seconds / total, planned.name, threads, planned.row);
     }
 }
 

@@ -47,7 +47,10 @@ struct DeviceDescription {
     Device device;
     std::string name;  // "AMD EPYC 9654"
     CpuFeatures features = 0;
-    int cores = 1;             // that this process may use; of a GPU: streaming multiprocessors
+    // Of the cpu: threads of this process that can run at once: CPUs that any of its threads may run on (the calling thread's own
+    // affinity does not matter), at most the quota of its control groups (cpu.max, cpu.cfs_quota_us), rounded up. Of a GPU:
+    // streaming multiprocessors.
+    int cores = 1;
     int capability = 0;        // CUDA: 90 for compute capability 9.0
     int shared_bytes = 0;      // CUDA: shared memory that one block can have
     int64_t memory_bytes = 0;  // CUDA: of the device

@@ -24,7 +24,7 @@ struct PlanOptions {
     Device device;
     DType dtype = DType::f32;                // storage of activations and products: f32, bf16 or (on GPUs) f16; sums are f32 always
     Precision precision = Precision::exact;  // of products of f32; GPUs only
-    int threads = 0;                         // most threads a run may use, the caller's included; 0: one a core
+    int threads = 0;                         // most threads a run may use, the caller's included; 0: as many as describe_host().cores
     std::vector<std::string> rows;           // row names to force, at most one an operation
 };
 
@@ -54,6 +54,7 @@ private:
 
 // A layer's kernels, chosen for fixed shapes, dtype and device. Immutable and shared by copies: any number of threads
 // may run one plan at once, each with tensors and a workspace of its own. The layer's weights live as long as the plan.
+// docs/process.md says what a run asks of the process that it is a guest of: threads, signals, fork(), floating-point state, exit.
 class MOA_EXPORT Plan {
 public:
     struct Argument {
@@ -68,6 +69,7 @@ public:
         std::string row;     // the row's name; empty for host steps
         std::string reason;  // why that row
         int launches = 0;    // kernels on a GPU
+        int threads = 0;     // on the CPU: how many the step pays for, at most PlanOptions::threads; results do not depend on it
         std::vector<std::string> passed_over;
         // On a GPU: arguments that the row takes only if they begin at a multiple of 16 bytes and all strides but the innermost are
         // such multiples. A run that is given others copies them to (outputs: from) a place in the workspace, and takes its steps one
@@ -108,6 +110,8 @@ public:
     }
 
     static constexpr size_t kWorkspaceAlignment = 64;
+    // What a call of run() may take of the calling thread's stack, on the CPU, whatever the layer and its sizes.
+    static constexpr size_t kStackBytes = size_t{128} << 10;
 
 private:
     friend class PlanBuilder;

@@ -23,7 +23,7 @@ constexpr unsigned kMostBlocks = 65535;  // along y and z, on every device; alon
 
 struct Run::CudaHooks {
     static void error(Run &run, const std::string &message) {
-        if (run.error_[0] == '\0') {
+        if (!run.failed_.exchange(true)) {
             std::snprintf(run.error_, sizeof run.error_, "%s", message.c_str());
         }
     }

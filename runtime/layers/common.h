@@ -40,6 +40,7 @@ public:
     Status finish() const;
 
 private:
+    FloatEnvironment floats_;  // for what layers fold into their weights
     const TensorMap &weights_;
     std::set<std::string> taken_;
     Status status_;

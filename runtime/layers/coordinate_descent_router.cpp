@@ -17,13 +17,13 @@ CoordinateDescentRouter::CoordinateDescentRouter(std::shared_ptr<const Impl> imp
 }
 
 Result<CoordinateDescentRouter> CoordinateDescentRouter::create(const Config &config, const TensorMap &weights) {
+    WeightReader reader(weights);
     if (!sizes_fit({config.dim, config.num_routing_tokens})) {
         return invalid("CoordinateDescentRouter: dim {} and num_routing_tokens {} must be 1 to 2^20", config.dim, config.num_routing_tokens);
     }
     if (Status status = check_router_options(config); !status) {
         return status;
     }
-    WeightReader reader(weights);
     auto impl = std::make_shared<Impl>();
     impl->config = config;
     if (!config.learned_routing_tokens) {

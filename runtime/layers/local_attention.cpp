@@ -16,6 +16,7 @@ LocalAttention::LocalAttention(std::shared_ptr<const Impl> impl)
 }
 
 Result<LocalAttention> LocalAttention::create(const Config &config, const TensorMap &weights) {
+    WeightReader reader(weights);
     if (!sizes_fit({config.dim_head}) || (config.rotary && config.dim_head % 2 != 0)) {
         return invalid("LocalAttention: dim_head {} must be 1 to 2^20, and even with rotary positions", config.dim_head);
     }
@@ -24,7 +25,6 @@ Result<LocalAttention> LocalAttention::create(const Config &config, const Tensor
         return windows.status();
     }
     auto impl = std::make_shared<Impl>(Impl{config, *windows});
-    WeightReader reader(weights);
     if (config.rotary) {
         impl->windows.inv_freq = reader.take("rel_pos.inv_freq", {config.dim_head / 2});
     }

@@ -135,12 +135,14 @@ std::vector<float> queries_ahead(std::vector<float> weights, const LocalWindows 
 
 std::shared_ptr<const PreparedLinear> turned_qkv(const LocalCore &core) {
     LocalCore::TurnedQkv &turned = *core.turned_qkv;
-    std::call_once(turned.once, [&] {
+    turned.once.call([&] {
         const PreparedLinear &qkv = *core.to_qkv;
-        turned.linear = std::make_shared<const PreparedLinear>(1, qkv.dim_out(), qkv.dim_in(), queries_ahead(qkv.weights(), core.windows, core.heads),
-                                                               queries_ahead(qkv.bias(), core.windows, core.heads));
+        turned.linear = std::make_unique<const std::shared_ptr<const PreparedLinear>>(
+            std::make_shared<const PreparedLinear>(1, qkv.dim_out(), qkv.dim_in(), queries_ahead(qkv.weights(), core.windows, core.heads),
+                                                   queries_ahead(qkv.bias(), core.windows, core.heads)));
+        return true;
     });
-    return turned.linear;
+    return *turned.linear;
 }
 
 }  // namespace

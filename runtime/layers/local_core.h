@@ -2,9 +2,9 @@
 
 #include "moa/local_attention.h"
 #include "runtime/layers/common.h"
+#include "runtime/process.h"
 
 #include <memory>
-#include <mutex>
 #include <string>
 
 namespace moa {
@@ -46,8 +46,8 @@ struct LocalCore {
     std::shared_ptr<const PreparedLinear> to_qkv{}, to_gate{}, to_out{};
     // to_qkv for rotation by position in the product. Made when a plan first wants it: only plans of GPUs do.
     struct TurnedQkv {
-        std::once_flag once;
-        std::shared_ptr<const PreparedLinear> linear;
+        Once once;
+        std::unique_ptr<const std::shared_ptr<const PreparedLinear>> linear;
     };
     std::shared_ptr<TurnedQkv> turned_qkv = std::make_shared<TurnedQkv>();
 };

@@ -44,6 +44,7 @@ Status check(const MixtureOfAttention::Config &c) {
 }  // namespace
 
 Result<MixtureOfAttention> MixtureOfAttention::create(const Config &config, const TensorMap &weights) {
+    WeightReader reader(weights);
     auto impl = std::make_shared<Impl>();
     impl->config = config;
     Config &c = impl->config;
@@ -60,7 +61,6 @@ Result<MixtureOfAttention> MixtureOfAttention::create(const Config &config, cons
     core.experts = c.num_experts;
     core.prenorm = c.prenorm;
     core.crossed_key_values = c.semantics == Semantics::reference && c.num_experts > 1;
-    WeightReader reader(weights);
     core.read(reader, "attn.");
     std::vector<float> queries = reader.take("query_router.routing_token", {c.num_experts, c.dim});
     std::vector<float> keys = reader.take("key_value_router.routing_token", {c.num_experts, c.dim_context});

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <new>
 #include <span>
+#include <thread>
 #include <vector>
 
 // Kernels of the test's own, which call Halide's runtime as compiled rows do.
@@ -221,6 +222,33 @@ TEST(RunThreads, LoopsVisitEveryIndexAndThreadsHaveArenasOfTheirOwn) {
     }
     for (const auto &count : visits) {
         EXPECT_EQ(count, 3);
+    }
+}
+
+// A step that pays for fewer threads than the run has: its loops take no more, and share the scratch among them.
+TEST(RunThreads, AStepMayTakeFewer) {
+    static std::atomic<int> highest;
+    const auto kernel = [](void **a) {
+        const auto body = [](void *context, int, uint8_t *) {
+            void *block = moa_halide_malloc(context, 3000);
+            moa_halide_free(context, block);
+            int slot = ThreadPool::current_slot(), seen = highest;
+            while (slot > seen && !highest.compare_exchange_weak(seen, slot)) {
+            }
+            std::this_thread::yield();
+            return block == nullptr ? -1 : 0;
+        };
+        return moa_halide_do_par_for(context_of(a), body, 0, 200, nullptr);
+    };
+    const Scratch memory(2 * moa::Run::block_bytes(3000));
+    moa::Run run(4, memory.span());
+    EXPECT_EQ(run.launch(row_of(kernel), {}).code(), Code::internal) << "a quarter of the scratch is too little";
+    for (const int threads : {2, 1}) {
+        highest = 0;
+        run.set_threads(threads);
+        const Status status = run.launch(row_of(kernel), {});
+        EXPECT_TRUE(status) << status.message();
+        EXPECT_LT(highest, threads);
     }
 }
 
