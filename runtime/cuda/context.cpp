@@ -227,7 +227,10 @@ Result<const Module *> Context::module(const char *code, size_t bytes) const {
 }
 
 Current::Current(const Context &context)
-    : context_(context) {
+    : context_(context), status_(check_process()) {
+    if (!status_.ok()) {
+        return;
+    }
     void *now = nullptr;
     const Driver &driver = context.driver();
     if (driver.context_current(&now) == 0 && now == context.handle()) {

@@ -15,7 +15,7 @@ namespace moa::cuda {
 using Result_t = int;  // CUresult; 0 is success
 using Address = uint64_t;
 
-constexpr Result_t kOutOfMemory = 2, kNoDevice = 100, kUnsupportedPtx = 222;
+constexpr Result_t kOutOfMemory = 2, kNotInitialized = 3, kStub = 34, kNoDevice = 100, kUnsupportedPtx = 222;
 
 // CUdevice_attribute, CUfunction_attribute and CUjit_option: the few that are used.
 enum DeviceAttribute : int { kMultiprocessors = 16,
@@ -109,8 +109,12 @@ struct Driver {
     int devices = 0;
 };
 
-// The driver, initialised. Fails the same way every time if there is none, or if it knows no device.
+// The driver, initialised. Fails the same way every time if there is none, or if it knows no device; and in a child of fork()
+// whose parent had opened it, as the driver works in the process that did only.
 Result<const Driver *> driver();
+// ok where the driver may be called: no such child. Whoever holds a context asks before each use; there, no lock of CUDA's
+// state is taken, nor memory given back.
+Status check_process();
 
 // "cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY (out of memory)".
 std::string error_text(const Driver &driver, Result_t error, std::string_view call);

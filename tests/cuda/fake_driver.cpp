@@ -6,14 +6,23 @@
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
+#include <unistd.h>
 
 namespace {
 
 moa::tests::FakeDriver fake;
 void *current = nullptr;
 char context, module, function, stream, event, graph;
+pid_t owner = 0;
 
-constexpr int kOutOfMemory = 2, kNoDevice = 100;
+// NVIDIA's driver may wait for ever in a child of the process that opened it.
+void only_in_its_process() {
+    if (owner != 0 && owner != getpid()) {
+        std::abort();
+    }
+}
+
+constexpr int kOutOfMemory = 2, kStub = 34, kNoDevice = 100;
 
 template<class Handle>
 int give(Handle **out, void *value) {
@@ -30,19 +39,24 @@ MOA_EXPORTED moa::tests::FakeDriver *moa_fake_driver() {
 }
 
 MOA_EXPORTED int cuInit(unsigned) {
+    only_in_its_process();
+    owner = getpid();
     const char *capability = std::getenv("MOA_FAKE_CAPABILITY"), *kind = std::getenv("MOA_FAKE_DRIVER");
     fake.capability = capability != nullptr ? std::atoi(capability) : fake.capability;
-    return kind != nullptr && std::string_view(kind) == "none" ? kNoDevice : 0;
+    const std::string_view name = kind != nullptr ? kind : "";
+    return name == "none" ? kNoDevice : (name == "stub" ? kStub : 0);
 }
 MOA_EXPORTED int cuDriverGetVersion(int *version) {
     *version = 12020;
     return 0;
 }
 MOA_EXPORTED int cuDeviceGetCount(int *count) {
+    only_in_its_process();
     *count = fake.devices;
     return 0;
 }
 MOA_EXPORTED int cuDeviceGet(int *device, int ordinal) {
+    only_in_its_process();
     *device = ordinal;
     return 0;
 }
@@ -68,6 +82,7 @@ MOA_EXPORTED int cuGetErrorString(int, const char **text) {
     return 0;
 }
 MOA_EXPORTED int cuCtxGetCurrent(void **out) {
+    only_in_its_process();
     return give(out, current);
 }
 MOA_EXPORTED int cuCtxGetDevice(int *device) {
@@ -75,6 +90,7 @@ MOA_EXPORTED int cuCtxGetDevice(int *device) {
     return 0;
 }
 MOA_EXPORTED int cuCtxPushCurrent_v2(void *pushed) {
+    only_in_its_process();
     current = pushed;
     return 0;
 }
@@ -84,9 +100,11 @@ MOA_EXPORTED int cuCtxPopCurrent_v2(void **out) {
     return 0;
 }
 MOA_EXPORTED int cuDevicePrimaryCtxRetain(void **out, int) {
+    only_in_its_process();
     return give(out, &context);
 }
 MOA_EXPORTED int cuModuleLoadDataEx(void **out, const void *, unsigned, int *, void **) {
+    only_in_its_process();
     fake.modules += fake.load_error == 0 ? 1 : 0;
     *out = &module;
     return fake.load_error;
@@ -105,11 +123,13 @@ MOA_EXPORTED int cuFuncSetAttribute(void *, int, int) {
     return 0;
 }
 MOA_EXPORTED int cuLaunchKernel(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned shared, void *, void **, void **) {
+    only_in_its_process();
     fake.launches++;
     fake.largest_shared = static_cast<int>(shared) > fake.largest_shared ? static_cast<int>(shared) : fake.largest_shared;
     return fake.launch_error;
 }
 MOA_EXPORTED int cuMemAlloc_v2(uint64_t *memory, size_t bytes) {
+    only_in_its_process();
     if (fake.memory_error != 0 || bytes > size_t{1} << 30) {
         return fake.memory_error != 0 ? fake.memory_error : kOutOfMemory;
     }
@@ -118,6 +138,7 @@ MOA_EXPORTED int cuMemAlloc_v2(uint64_t *memory, size_t bytes) {
     return 0;
 }
 MOA_EXPORTED int cuMemFree_v2(uint64_t memory) {
+    only_in_its_process();
     std::free(reinterpret_cast<void *>(memory));
     fake.allocated--;
     return 0;
@@ -149,12 +170,15 @@ MOA_EXPORTED int cuMemsetD32Async(uint64_t, unsigned, size_t, void *) {
     return 0;
 }
 MOA_EXPORTED int cuStreamCreate(void **out, unsigned) {
+    only_in_its_process();
     return give(out, &stream);
 }
 MOA_EXPORTED int cuStreamDestroy_v2(void *) {
+    only_in_its_process();
     return 0;
 }
 MOA_EXPORTED int cuStreamSynchronize(void *) {
+    only_in_its_process();
     fake.synchronisations++;
     return 0;
 }
@@ -191,11 +215,13 @@ MOA_EXPORTED int cuGraphGetNodes(void *, void **, size_t *count) {
     return 0;
 }
 MOA_EXPORTED int cuGraphLaunch(void *, void *) {
+    only_in_its_process();
     return 0;
 }
 MOA_EXPORTED int cuGraphDestroy(void *) {
     return 0;
 }
 MOA_EXPORTED int cuGraphExecDestroy(void *) {
+    only_in_its_process();
     return 0;
 }

@@ -1,7 +1,8 @@
 #pragma once
 
 // A driver for tests, found by the name of NVIDIA's: its device is the host's memory, its kernels do nothing, and it fails on
-// request. With MOA_FAKE_DRIVER=none in the environment it has no device; MOA_FAKE_CAPABILITY is its first compute capability.
+// request. With MOA_FAKE_DRIVER=none in the environment it has no device, with MOA_FAKE_DRIVER=stub it is a toolkit's stub;
+// MOA_FAKE_CAPABILITY is its first compute capability. In a child of fork() of the process that opened it, it aborts.
 namespace moa::tests {
 
 struct FakeDriver {
