@@ -41,15 +41,16 @@ TEST(ForkedDriver, AChildIsToldThatItsParentHasIt) {
     }
     const Result<Plan> plan = indices_plan(false);
     ASSERT_TRUE(plan.ok()) << plan.status().message();
-    Result<cuda::DeviceBuffer> memory = cuda::DeviceBuffer::allocate(kGpu, 480);
+    Result<cuda::DeviceBuffer> memory = cuda::DeviceBuffer::allocate(kGpu, 240 + 480);
+    const Result<cuda::DeviceBuffer> workspace = cuda::DeviceBuffer::allocate(kGpu, plan->workspace_bytes());
     const Result<cuda::Stream> stream = cuda::Stream::create(kGpu);
-    ASSERT_TRUE(memory.ok() && stream.ok());
+    ASSERT_TRUE(memory.ok() && workspace.ok() && stream.ok());
     const NamedTensor tensors[] = {{"in", {memory->data(), DType::i32, {1, 2, 30}, kGpu}}, {"out", {memory->data() + 240, DType::i64, {1, 2, 30}, kGpu}}};
     const auto told = [](const Status &status) { return status.code() == Code::device_error && says(status, "fork()"); };
     const auto child = [&] {
         int wrong = told(plan->run(tensors)) ? 0 : 1;
-        wrong |= told(plan->run(tensors, memory->bytes())) ? 0 : 2;
-        wrong |= told(plan->graph(tensors, memory->bytes()).status()) ? 0 : 4;
+        wrong |= told(plan->run(tensors, workspace->bytes())) ? 0 : 2;
+        wrong |= told(plan->graph(tensors, workspace->bytes()).status()) ? 0 : 4;
         wrong |= told(indices_plan(true).status()) ? 0 : 8;
         wrong |= told(describe_device(kGpu).status()) && cuda::device_count() == 0 ? 0 : 16;
         wrong |= told(cuda::DeviceBuffer::allocate(kGpu, 1).status()) && told(memory->copy_from_host("x", 1)) ? 0 : 32;
