@@ -48,7 +48,7 @@ Rows rms_norm(const Rows &x, const float *gain) {
     return out;
 }
 
-Rows layer_norm(const Rows &x, const float *gain, const float *offset) {
+Rows layer_norm(Rounding &rounding, const Rows &x, const float *gain, const float *offset) {
     Rows out(x);
     for (int64_t n = 0; n < x.count; n++) {
         double mean = 0, variance = 0;
@@ -59,7 +59,7 @@ Rows layer_norm(const Rows &x, const float *gain, const float *offset) {
             variance += (x[n][c] - mean) * (x[n][c] - mean) / static_cast<double>(x.width);
         }
         for (int64_t c = 0; c < x.width; c++) {
-            out[n][c] = (x[n][c] - mean) / std::sqrt(variance + 1e-5) * gain[c] + offset[c];
+            out[n][c] = rounding.sum(x[n][c] - mean, std::fabs(x[n][c]) + std::fabs(mean), x.width) / std::sqrt(variance + 1e-5) * gain[c] + offset[c];
         }
     }
     return out;

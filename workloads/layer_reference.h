@@ -60,7 +60,8 @@ struct Rows {
 
 Rows product(Rounding &rounding, const Rows &x, const float *weights, int64_t dim_out, const float *bias = nullptr);
 Rows rms_norm(const Rows &x, const float *gain);
-Rows layer_norm(const Rows &x, const float *gain, const float *offset);
+// Kernels take the mean off after the product, of sums that may be far larger than what is left.
+Rows layer_norm(Rounding &rounding, const Rows &x, const float *gain, const float *offset);
 Rows l2_norm(const Rows &x, const float *gain = nullptr);
 // angles: a row of `width` angles for every row of x.
 Rows rotated(const Rows &x, const Rows &angles);

@@ -201,7 +201,7 @@ void add_local_mha(Drawn &drawn, const LocalMHA::Config &c, const std::string &p
 
 Rows local_mha(const Drawn &drawn, Rounding &rounding, const LocalMHA::Config &c, const std::string &prefix, const Rows &given, const std::vector<uint8_t> &mask, const float *bias) {
     const int64_t inner = c.heads * c.dim_head;
-    const Rows x = c.prenorm ? layer_norm(given, drawn.weight(prefix + "norm.weight"), drawn.weight(prefix + "norm.bias")) : given;
+    const Rows x = c.prenorm ? layer_norm(rounding, given, drawn.weight(prefix + "norm.weight"), drawn.weight(prefix + "norm.bias")) : given;
     const Rows qkv = product(rounding, x, drawn.weight(prefix + "to_qkv.weight"), 3 * inner);
     const Rows gates = c.gate_values_per_head ? product(rounding, x, drawn.weight(prefix + "to_v_gate.0.weight"), c.heads, drawn.weight(prefix + "to_v_gate.0.bias")) : Rows();
     LocalHead head{.options = c, .scale = c.qk_rmsnorm ? c.qk_scale : 1 / std::sqrt(static_cast<double>(c.dim_head))};
