@@ -1,6 +1,7 @@
 #include "runtime/packing.h"
 
 #include "runtime/bf16.h"
+#include "runtime/elements.h"
 #include "runtime/f16.h"
 
 #include <algorithm>
@@ -56,7 +57,7 @@ void pack(const PanelFormat &format, const float *weights, int64_t out, int64_t 
 PanelFormat format_of(const Row &row) {
     constexpr int kPlainChannels = 64;
     if (row.device == DeviceType::cuda && row.knob("panel", 0) == 0) {
-        return {.panel = 1, .pair = 1, .dtype = row.dtype == "bf16" ? DType::bf16 : (row.dtype == "f16" ? DType::f16 : DType::f32), .align = kPlainChannels};
+        return {.panel = 1, .pair = 1, .dtype = storage_of(row.dtype), .align = kPlainChannels};
     }
     const int pair = row.knob("pair", 1);
     constexpr int kTileChannels = 32;  // generators/project.h

@@ -1,8 +1,7 @@
 #include "runtime/prepared_linear.h"
 
 #include "moa/huge_pages.h"
-#include "runtime/bf16.h"
-#include "runtime/f16.h"
+#include "runtime/elements.h"
 
 #include <cstring>
 #include <utility>
@@ -11,25 +10,13 @@ namespace moa {
 
 namespace {
 
-float rounded_to(DType dtype, float value) {
-    switch (dtype) {
-    case DType::bf16:
-        return bf16_to_f32(f32_to_bf16(value));
-    case DType::f16:
-        return f16_to_f32(f32_to_f16(value));
-    default:
-        return value;
-    }
-}
-
 // Sums of the weights as the kernel sees them: a layer norm subtracts mean * colsum, which cancels exactly only so.
 std::vector<float> column_sums(const PanelFormat &format, const std::vector<float> &weights, int64_t rows, int64_t in) {
     std::vector<float> sums(rows);
     for (int64_t o = 0; o < rows; o++) {
         double sum = 0;
         for (int64_t c = 0; c < in; c++) {
-            const float w = weights[o * in + c];
-            sum += rounded_to(format.precision(), w);
+            sum += rounded_to(format.precision(), weights[o * in + c]);
         }
         sums[o] = static_cast<float>(sum);
     }

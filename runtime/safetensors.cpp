@@ -9,8 +9,10 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <limits>
 #include <new>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -36,24 +38,32 @@ struct OpenedFile {
     uint64_t data_bytes = 0;
 };
 
+// The error, or what the file is instead of a safetensors file.
+Status explained(const File &file, uint64_t file_bytes, const std::string &path, const Status &status) {
+    std::string first(std::min<uint64_t>(file_bytes, safetensors::kTellingBytes), '\0');
+    const bool read = ::lseek(file.descriptor(), 0, SEEK_SET) == 0 && file.read(first.data(), first.size());
+    const std::string other = read ? safetensors::other_format(first) : "";
+    return {status.code(), other.empty() ? text("{}: {}", path, status.message()) : text("{}: no safetensors file but {}", path, other)};
+}
+
 // What precedes the data, with the sizes that a file claims checked against those that it has.
-Result<OpenedFile> read_start(const File &file, const std::string &path) {
-    struct stat info {};
-    if (::fstat(file.descriptor(), &info) != 0 || !S_ISREG(info.st_mode)) {
-        return Status(Code::io_error, path + ": not a regular file");
-    }
-    const auto file_bytes = static_cast<uint64_t>(info.st_size);
+Result<OpenedFile> read_start(const File &file, uint64_t file_bytes, const std::string &path) {
     std::array<unsigned char, 8> prefix{};
-    if (file_bytes < prefix.size() || !file.read(prefix.data(), prefix.size())) {
-        return invalid("{}: {} bytes are too few for a safetensors file", path, file_bytes);
+    if (file_bytes < prefix.size()) {
+        return explained(file, file_bytes, path, invalid("{} bytes are too few for a safetensors file", file_bytes));
+    }
+    if (!file.read(prefix.data(), prefix.size())) {
+        return Status(Code::io_error, path + ": reading failed or the file became shorter");
     }
     uint64_t header_bytes = 0;
     for (size_t i = 0; i < prefix.size(); i++) {
         header_bytes |= static_cast<uint64_t>(prefix[i]) << (8 * i);
     }
-    if (header_bytes > safetensors::kMaxHeaderBytes || header_bytes > file_bytes - prefix.size()) {
-        return invalid("{}: no safetensors file, or cut short: it claims a header of {} bytes in {}, at most {} are allowed", path, header_bytes, file_bytes,
-                       safetensors::kMaxHeaderBytes);
+    if (header_bytes > safetensors::kMaxHeaderBytes) {
+        return explained(file, file_bytes, path, invalid("no safetensors file: its first 8 bytes claim a header of {} bytes, at most {} are allowed", header_bytes, safetensors::kMaxHeaderBytes));
+    }
+    if (header_bytes > file_bytes - prefix.size()) {
+        return explained(file, file_bytes, path, invalid("no safetensors file, or cut short: it claims a header of {} bytes and has {} in all", header_bytes, file_bytes));
     }
     OpenedFile opened{std::string(header_bytes, '\0'), file_bytes - prefix.size() - header_bytes};
     if (!file.read(opened.header.data(), opened.header.size())) {
@@ -76,13 +86,28 @@ struct __attribute__((visibility("hidden"))) SafeTensors::Impl {
 
 // Files of other writers need not align what they hold.
 void SafeTensors::Impl::add(const safetensors::Entry &entry) {
+    const auto too_long = [](uint64_t extent) { return extent > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()); };
+    std::string why;
+    if (!entry.type->dtype) {
+        why = text("a type that is not read ({} are)", safetensors::readable_types());
+    } else if (entry.shape.size() > kMaxRank) {
+        why = text("which has {} axes; at most {} are read", entry.shape.size(), kMaxRank);
+    } else if (std::any_of(entry.shape.begin(), entry.shape.end(), too_long)) {
+        why = "which has an extent of more than 2^63 - 1";
+    }
+    if (!why.empty()) {
+        tensors.unreadable.emplace(entry.name, text("{}, {}", entry.describe(), why));
+        return;
+    }
+    const DType dtype = *entry.type->dtype;
     std::byte *memory = data.get() + entry.begin;
-    if (entry.begin % size_bytes(entry.dtype) != 0) {
+    if (entry.begin % size_bytes(dtype) != 0) {
         realigned.push_back(allocate(entry.end - entry.begin));
         std::memcpy(realigned.back().get(), memory, entry.end - entry.begin);
         memory = realigned.back().get();
     }
-    tensors.emplace(entry.name, TensorView(memory, entry.dtype, std::span<const int64_t>(entry.shape)));
+    const std::vector<int64_t> shape(entry.shape.begin(), entry.shape.end());
+    tensors.emplace(entry.name, TensorView(memory, dtype, std::span<const int64_t>(shape)));
 }
 
 SafeTensors::SafeTensors(std::shared_ptr<const Impl> impl)
@@ -94,13 +119,18 @@ Result<SafeTensors> SafeTensors::open(const std::string &path) try {
     if (file.descriptor() < 0) {
         return Status(errno == ENOENT ? Code::not_found : Code::io_error, text("{}: {}", path, std::strerror(errno)));
     }
-    const Result<OpenedFile> opened = read_start(file, path);
+    struct stat info {};
+    if (::fstat(file.descriptor(), &info) != 0 || !S_ISREG(info.st_mode)) {
+        return Status(Code::io_error, path + (S_ISDIR(info.st_mode) ? ": a folder; open the safetensors files in it" : ": not a regular file"));
+    }
+    const auto file_bytes = static_cast<uint64_t>(info.st_size);
+    const Result<OpenedFile> opened = read_start(file, file_bytes, path);
     if (!opened.ok()) {
         return opened.status();
     }
     Result<safetensors::Header> header = safetensors::parse_header(opened->header, opened->data_bytes);
     if (!header.ok()) {
-        return Status(header.status().code(), path + ": " + header.status().message());
+        return explained(file, file_bytes, path, header.status());
     }
     auto impl = std::make_shared<Impl>();
     impl->data = allocate(opened->data_bytes);
@@ -127,7 +157,20 @@ TensorMap SafeTensors::tensors(std::string_view prefix) const {
             result.emplace(name.substr(prefix.size()), tensor);
         }
     }
+    for (const auto &[name, why] : impl_->tensors.unreadable) {
+        if (std::string_view(name).starts_with(prefix)) {
+            result.unreadable.emplace(name.substr(prefix.size()), why);
+        }
+    }
     return result;
+}
+
+Result<TensorView> SafeTensors::tensor(std::string_view name) const {
+    if (const auto found = impl_->tensors.find(name); found != impl_->tensors.end()) {
+        return found->second;
+    }
+    const auto why = impl_->tensors.unreadable.find(name);
+    return why != impl_->tensors.unreadable.end() ? Status(Code::unsupported, text("tensor {} is {}", name, why->second)) : Status(Code::not_found, text("there is no tensor {}", name));
 }
 
 const Metadata &SafeTensors::metadata() const {

@@ -3,8 +3,6 @@
 #include "runtime/text.h"
 
 #include <algorithm>
-#include <array>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -14,46 +12,39 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::array<std::pair<std::string_view, DType>, 7> kTypes{
-    {{"F32", DType::f32}, {"F64", DType::f64}, {"BF16", DType::bf16}, {"I32", DType::i32}, {"I64", DType::i64}, {"U8", DType::u8}, {"BOOL", DType::boolean}}};
-
 std::string shortened(std::string_view name) {
     constexpr size_t kLength = 200;
     return name.size() <= kLength ? std::string(name) : std::string(name.substr(0, kLength)) + "...";
 }
 
 // Takes the header event by event and stops at the first that does not belong: no tree is built, so neither depth nor
-// size of what a file makes up costs memory.
+// size of what a file makes up costs memory. Values that nobody knows are skipped.
 class Reader : public Json::json_sax_t {
 public:
-    explicit Reader(uint64_t data_bytes)
-        : data_bytes_(data_bytes) {
-    }
-
     bool key(std::string &name) override {
+        if (skipped_ > 0) {
+            return true;
+        }
         if (level_ == Level::top) {
             if (name == kMetadataKey) {
                 return !std::exchange(metadata_seen_, true) ? next(Level::metadata) : refuse("{} is there twice", kMetadataKey);
             }
             header_.entries.emplace_back().name = name;
-            seen_dtype_ = seen_shape_ = false;
-            offsets_ = 0;
+            seen_ = {};
             return next(Level::tensor);
         }
         if (level_ == Level::in_metadata) {
             metadata_key_ = name;
-            return !header_.metadata.contains(name) || refuse("{} has {} twice", kMetadataKey, shortened(name));
+            return true;
         }
-        if (level_ == Level::in_tensor && name == "dtype" && !std::exchange(seen_dtype_, true)) {
-            return next(Level::dtype);
+        if (name != "dtype" && name != "shape" && name != "data_offsets") {
+            return next(Level::unknown);
         }
-        if (level_ == Level::in_tensor && name == "shape" && !std::exchange(seen_shape_, true)) {
-            return next(Level::shape);
+        bool &seen = name == "dtype" ? seen_.dtype : (name == "shape" ? seen_.shape : seen_.offsets);
+        if (std::exchange(seen, true)) {
+            return refuse_tensor("has its {} twice", name);
         }
-        if (level_ == Level::in_tensor && name == "data_offsets" && offsets_ == 0) {
-            return next(Level::offsets);
-        }
-        return refuse_tensor("has {}, or has it twice; dtype, shape and data_offsets are what belongs there", shortened(name));
+        return next(name == "dtype" ? Level::dtype : (name == "shape" ? Level::shape : Level::offsets));
     }
     bool start_object(std::size_t /*elements*/) override {
         switch (level_) {
@@ -63,65 +54,71 @@ public:
             return next(Level::in_metadata);
         case Level::tensor:
             return next(Level::in_tensor);
+        case Level::unknown:
+            return skip_into();
         default:
             return misplaced("an object");
         }
     }
     bool end_object() override {
+        if (level_ == Level::unknown) {
+            return skip_out();
+        }
         if (level_ == Level::in_tensor) {
-            return next(Level::top) && finish();
+            return complete() && next(Level::top);
         }
         return next(level_ == Level::in_metadata ? Level::top : Level::outside);
     }
     bool start_array(std::size_t /*elements*/) override {
+        if (level_ == Level::unknown) {
+            return skip_into();
+        }
         if (level_ == Level::shape || level_ == Level::offsets) {
             return next(level_ == Level::shape ? Level::in_shape : Level::in_offsets);
         }
         return misplaced("an array");
     }
     bool end_array() override {
-        return next(Level::in_tensor);
+        return level_ == Level::unknown ? skip_out() : next(Level::in_tensor);
     }
     bool string(std::string &value) override {
         if (level_ == Level::in_metadata) {
-            header_.metadata.emplace(std::move(metadata_key_), std::move(value));
+            header_.metadata[std::move(metadata_key_)] = std::move(value);
             return true;
         }
         if (level_ != Level::dtype) {
-            return misplaced("a string");
+            return scalar("a string");
         }
-        const auto *known = std::find_if(kTypes.begin(), kTypes.end(), [&](const auto &type) { return type.first == value; });
-        if (known == kTypes.end()) {
-            refuse_tensor("has dtype {}, not one of F32, F64, BF16, I32, I64, U8, BOOL", shortened(value));
-            status_ = Status(Code::unsupported, status_.message());
-            return false;
+        const Type *type = find_type(value);
+        if (type == nullptr) {
+            return refuse_tensor("has dtype {}, which the format does not have", value.empty() ? "''" : shortened(value));
         }
-        header_.entries.back().dtype = known->second;
+        header_.entries.back().type = type;
         return next(Level::in_tensor);
     }
     bool number_unsigned(number_unsigned_t value) override {
-        Entry *entry = header_.entries.empty() ? nullptr : &header_.entries.back();
-        if (level_ == Level::in_shape && value <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
-            entry->shape.push_back(static_cast<int64_t>(value));
-            return entry->shape.size() <= kMaxRank || refuse_tensor("has more than {} axes", kMaxRank);
-        }
-        if (level_ == Level::in_offsets && offsets_ < 2) {
-            (offsets_++ == 0 ? entry->begin : entry->end) = value;
+        if (level_ == Level::in_shape) {
+            header_.entries.back().shape.push_back(value);
             return true;
         }
-        return misplaced(std::to_string(value));
+        if (level_ == Level::in_offsets && seen_.numbers < 2) {
+            Entry &entry = header_.entries.back();
+            (seen_.numbers++ == 0 ? entry.begin : entry.end) = value;
+            return true;
+        }
+        return scalar(std::to_string(value));
     }
     bool number_integer(number_integer_t value) override {
-        return misplaced(std::to_string(value));
+        return scalar(std::to_string(value));
     }
     bool number_float(number_float_t /*value*/, const std::string &spelled) override {
-        return misplaced(shortened(spelled));
+        return scalar(shortened(spelled));
     }
     bool null() override {
-        return misplaced("null");
+        return level_ == Level::metadata ? next(Level::top) : scalar("null");
     }
     bool boolean(bool value) override {
-        return misplaced(value ? "true" : "false");
+        return scalar(value ? "true" : "false");
     }
     bool binary(Json::binary_t & /*value*/) override {
         return misplaced("binary data");
@@ -148,11 +145,25 @@ private:
                                  shape,
                                  in_shape,
                                  offsets,
-                                 in_offsets };
+                                 in_offsets,
+                                 unknown };
 
     bool next(Level level) {
         level_ = level;
         return true;
+    }
+    // What is skipped lies two objects deep, and the reference reader goes no deeper than 127.
+    bool skip_into() {
+        return ++skipped_ <= 125 || refuse_tensor("has lists or objects more than 127 deep");
+    }
+    bool skip_out() {
+        return --skipped_ > 0 || next(Level::in_tensor);
+    }
+    bool scalar(std::string_view what) {
+        if (level_ != Level::unknown) {
+            return misplaced(what);
+        }
+        return skipped_ > 0 || next(Level::in_tensor);
     }
     template<class... Args>
     bool refuse(fmt::format_string<Args...> format, Args &&...args) {
@@ -175,43 +186,66 @@ private:
                                                                                        : shape                    ? "shape"
                                                                                                                   : "data_offsets");
     }
-    // The entry is complete, and its offsets hold what its shape says.
-    bool finish() {
-        const Entry &entry = header_.entries.back();
-        if (!seen_dtype_ || !seen_shape_ || offsets_ != 2) {
+    bool complete() {
+        if (!seen_.dtype || !seen_.shape || seen_.numbers != 2) {
             return refuse_tensor("lacks its dtype, its shape or one of two data_offsets");
-        }
-        uint64_t bytes = size_bytes(entry.dtype);
-        for (const int64_t extent : entry.shape) {
-            if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(extent), &bytes)) {
-                return refuse_tensor("of shape {} is larger than any memory", text_of(entry.shape));
-            }
-        }
-        if (entry.begin > entry.end || entry.end > data_bytes_ || entry.end - entry.begin != bytes) {
-            return refuse_tensor("has data_offsets [{}, {}], which are not {} bytes for {} {} within the {} of the file", entry.begin, entry.end, bytes,
-                                 type_name(entry.dtype), text_of(entry.shape), data_bytes_);
         }
         return true;
     }
 
-    uint64_t data_bytes_;
+    struct Seen {  // of the entry that is being read
+        bool dtype = false, shape = false, offsets = false;
+        int numbers = 0;
+    };
+
     Header header_;
     Status status_;
     Level level_ = Level::outside;
+    Seen seen_;
+    int skipped_ = 0;  // lists and objects of an unknown key that are open
     std::string metadata_key_;
-    bool metadata_seen_ = false, seen_dtype_ = false, seen_shape_ = false;
-    int offsets_ = 0;
+    bool metadata_seen_ = false;
 };
 
-Status check_names(const std::vector<Entry> &entries) {
-    std::vector<std::string_view> names;
-    names.reserve(entries.size());
-    for (const Entry &entry : entries) {
-        names.push_back(entry.name);
+// Keeps the last of each name, and gives one of those that were there twice.
+std::string keep_last(std::vector<Entry> &entries) {
+    std::string twice;
+    std::stable_sort(entries.begin(), entries.end(), [](const Entry &a, const Entry &b) { return a.name < b.name; });
+    size_t kept = 0;
+    for (size_t i = 0; i < entries.size(); i++) {
+        if (i + 1 == entries.size() || entries[i].name != entries[i + 1].name) {
+            std::swap(entries[kept++], entries[i]);
+        } else {
+            twice = entries[i].name;
+        }
     }
-    std::sort(names.begin(), names.end());
-    const auto twice = std::adjacent_find(names.begin(), names.end());
-    return twice == names.end() ? Status() : invalid("tensor {} is there twice", shortened(*twice));
+    entries.resize(kept);
+    return twice;
+}
+
+Status check_size(const Entry &entry) {
+    uint64_t elements = 1, bits = 0;
+    bool fits = true;
+    for (const uint64_t extent : entry.shape) {
+        fits = fits && !__builtin_mul_overflow(elements, extent, &elements);
+    }
+    if (!fits || __builtin_mul_overflow(elements, static_cast<uint64_t>(entry.type->bits), &bits)) {
+        return invalid("tensor {} of {} is larger than any memory", shortened(entry.name), entry.describe());
+    }
+    if (bits % 8 != 0 || entry.begin > entry.end || entry.end - entry.begin != bits / 8) {
+        return invalid("tensor {} has data_offsets [{}, {}], which are not the {} bits ({} bytes) of {}", shortened(entry.name), entry.begin, entry.end, bits, bits / 8,
+                       entry.describe());
+    }
+    return {};
+}
+
+Status check_sizes(const std::vector<Entry> &entries) {
+    for (const Entry &entry : entries) {
+        if (Status status = check_size(entry); !status) {
+            return status;
+        }
+    }
+    return {};
 }
 
 Status check_cover(std::vector<Entry> &entries, uint64_t data_bytes) {
@@ -223,27 +257,32 @@ Status check_cover(std::vector<Entry> &entries, uint64_t data_bytes) {
         }
         at = entry.end;
     }
-    return at == data_bytes ? Status() : invalid("the tensors end at {}, the data of the file at {}", at, data_bytes);
+    if (at != data_bytes) {
+        return invalid("the tensors end at {}, the data of the file at {}{}", at, data_bytes, at > data_bytes ? ": it is cut short" : "");
+    }
+    return {};
 }
 
 }  // namespace
 
-std::string_view type_name(DType dtype) {
-    return std::find_if(kTypes.begin(), kTypes.end(), [&](const auto &type) { return type.second == dtype; })->first;
-}
-
 Result<Header> parse_header(std::string_view text, uint64_t data_bytes) {
-    if (text.empty() || text.front() != '{') {
-        return invalid("the header does not begin with {{");
+    constexpr std::string_view kSpace(" \t\r\n");
+    const size_t first = text.find_first_not_of(kSpace);
+    if (first == std::string_view::npos || text[first] != '{' || text.find('\0') != std::string_view::npos) {
+        return invalid("the header is no JSON object{}", first != std::string_view::npos && text[first] == '{' ? ": it has a byte of 0" : ": it does not begin with {");
     }
-    Reader reader(data_bytes);
+    Reader reader;
     if (!Json::sax_parse(text.begin(), text.end(), &reader)) {
         return reader.status().ok() ? invalid("the header is no JSON object") : reader.status();
     }
     Header header = reader.take();
-    Status status = check_names(header.entries);
+    const std::string twice = keep_last(header.entries);
+    Status status = check_sizes(header.entries);
     status = status.ok() ? check_cover(header.entries, data_bytes) : status;
-    return status.ok() ? Result<Header>(std::move(header)) : Result<Header>(std::move(status));
+    if (!status.ok()) {
+        return twice.empty() ? status : invalid("{} (tensor {} is there twice: the last counts)", status.message(), shortened(twice));
+    }
+    return header;
 }
 
 }  // namespace moa::safetensors

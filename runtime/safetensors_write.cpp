@@ -68,7 +68,7 @@ private:
 
 Status check(const std::string &name, const TensorView &tensor) {
     uint64_t bytes = size_bytes(tensor.dtype);
-    bool fits = tensor.rank >= 0 && tensor.rank <= kMaxRank && tensor.device.type == DeviceType::cpu && name != safetensors::kMetadataKey;
+    bool fits = tensor.rank >= 0 && tensor.rank <= kMaxRank && tensor.device.type == DeviceType::cpu && name != safetensors::kMetadataKey && !safetensors::type_name(tensor.dtype).empty();
     for (int axis = 0; fits && axis < tensor.rank; axis++) {
         fits = tensor.shape[axis] >= 0 && !__builtin_mul_overflow(bytes, static_cast<uint64_t>(tensor.shape[axis]), &bytes) && bytes < uint64_t{1} << 62;
     }

@@ -26,17 +26,9 @@ inline double product_of(std::initializer_list<int64_t> sizes) {
     return result;
 }
 
-// Half the distance between neighbouring numbers at 1.
-constexpr double roundoff(DType dtype) {
-    return dtype == DType::bf16 ? 0x1p-8 : (dtype == DType::f16 ? 0x1p-11 : 0x1p-24);
-}
 // The most that rounding to a dtype changes a value. Numbers of f16 below 2^-14 lie 2^-24 apart.
 inline double rounding_of(DType dtype, double value) {
     return std::fmax(roundoff(dtype) * std::fabs(value), dtype == DType::f16 ? 0x1p-25 : 0);
-}
-// What tensor cores may round besides inputs and outputs, which are of the storage dtype: 0 if nothing. tf32 is rounded or cut.
-constexpr double inner_roundoff(DType dtype, Precision precision) {
-    return dtype != DType::f32 ? roundoff(dtype) : (precision == Precision::tf32 ? 0x1p-10 : 0);
 }
 constexpr double kRoundoff = 0x1p-24;  // of f32, in which all sums are
 

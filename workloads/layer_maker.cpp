@@ -1,7 +1,6 @@
 #include "workloads/layer_maker.h"
 
-#include "runtime/bf16.h"
-#include "runtime/f16.h"
+#include "runtime/elements.h"
 #include "workloads/data.h"
 
 #include <algorithm>
@@ -20,19 +19,20 @@ TensorView LayerMaker::add(std::string_view name, DType dtype, std::initializer_
     return view;
 }
 
-void LayerMaker::input(std::string_view name, std::initializer_list<int64_t> shape) {
-    if (instance_.dtype() == DType::f32) {
-        scores(name, shape);
-        return;
+// With standard normal numbers.
+void LayerMaker::fill(const TensorView &view) {
+    auto *to = static_cast<std::byte *>(view.data);
+    for (int64_t i = 0; i < view.elements(); i++, to += size_bytes(view.dtype)) {
+        store_element(view.dtype, to, normal());
     }
-    const TensorView view = add(name, instance_.dtype(), shape);
-    const auto narrow = instance_.dtype() == DType::f16 ? f32_to_f16 : f32_to_bf16;
-    std::generate_n(static_cast<uint16_t *>(view.data), view.elements(), [&] { return narrow(static_cast<float>(normal())); });
+}
+
+void LayerMaker::input(std::string_view name, std::initializer_list<int64_t> shape) {
+    fill(add(name, instance_.dtype(), shape));
 }
 
 void LayerMaker::scores(std::string_view name, std::initializer_list<int64_t> shape) {
-    const TensorView view = add(name, DType::f32, shape);
-    std::generate_n(static_cast<float *>(view.data), view.elements(), [&] { return static_cast<float>(normal()); });
+    fill(add(name, DType::f32, shape));
 }
 
 void LayerMaker::mask(std::string_view name, std::initializer_list<int64_t> shape) {

@@ -55,6 +55,7 @@ private:
     TensorView add(std::string_view name, DType dtype, std::initializer_list<int64_t> shape);
     template<class Value>
     void weight(const std::string &name, std::initializer_list<int64_t> shape, bool is_matrix, Value value);
+    void fill(const TensorView &view);
     double normal();
 
     LayerInstance &instance_;

@@ -1,6 +1,6 @@
 #include "workloads/layers.h"
 
-#include "runtime/f16.h"
+#include "runtime/elements.h"
 #include "runtime/text.h"
 #include "workloads/layer_maker.h"
 
@@ -14,26 +14,6 @@ namespace {
 
 constexpr std::align_val_t kAlignment{64};
 constexpr std::byte kPoison{0xff};  // NaN in every floating dtype, -1 in the integers
-
-// The element as a double; bf16 widened.
-double element(const TensorView &view, int64_t place) {
-    switch (view.dtype) {
-    case DType::f32:
-        return static_cast<const float *>(view.data)[place];
-    case DType::bf16: {
-        const auto bits = static_cast<uint32_t>(static_cast<const uint16_t *>(view.data)[place]) << 16;
-        float value = 0;
-        std::memcpy(&value, &bits, sizeof value);
-        return value;
-    }
-    case DType::f16:
-        return f16_to_f32(static_cast<const uint16_t *>(view.data)[place]);
-    case DType::i64:
-        return static_cast<double>(static_cast<const int64_t *>(view.data)[place]);
-    default:
-        return NAN;  // no layer writes others here
-    }
-}
 
 size_t byte_count(const TensorView &view) {
     return static_cast<size_t>(view.elements()) * size_bytes(view.dtype);
@@ -73,7 +53,7 @@ Status LayerInstance::check_outputs() const {
     for (const size_t place : outputs_) {
         const auto &[name, view] = tensors_[place];
         for (int64_t i = 0; i < view.elements(); i++) {
-            const double value = element(view, i);
+            const double value = load_element(view.dtype, static_cast<const std::byte *>(view.data) + static_cast<size_t>(i) * size_bytes(view.dtype));
             if (!std::isfinite(value) || (view.dtype == DType::i64 && value < 0)) {
                 return {Code::internal, text("element {} of output {} is {}", i, name, value)};
             }
@@ -95,7 +75,7 @@ uint64_t LayerInstance::output_hash() const {
 }
 
 Result<std::unique_ptr<LayerInstance>> LayerCase::make(DType dtype, uint64_t seed) const {
-    if (dtype != DType::f32 && (any_dtype || (dtype != DType::bf16 && dtype != DType::f16))) {
+    if (dtype != DType::f32 && (any_dtype || !is_storage(dtype))) {
         return invalid("case {} has no dtype {}: it runs in {}", name, name_of(dtype), any_dtype ? "f32" : "f32, bf16 and f16");
     }
     auto instance = std::make_unique<LayerInstance>(dtype, seed);

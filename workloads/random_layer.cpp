@@ -1,7 +1,6 @@
 #include "workloads/random_layer.h"
 
-#include "runtime/bf16.h"
-#include "runtime/f16.h"
+#include "runtime/elements.h"
 #include "runtime/text.h"
 #include "workloads/random_layer_kinds.h"
 
@@ -14,15 +13,7 @@ namespace moa::workloads {
 namespace {
 
 double element(const TensorView &tensor, int64_t place) {
-    const auto *bits = static_cast<const uint16_t *>(tensor.data);
-    switch (tensor.dtype) {
-    case DType::bf16:
-        return bf16_to_f32(bits[place]);
-    case DType::f16:
-        return f16_to_f32(bits[place]);
-    default:
-        return static_cast<const float *>(tensor.data)[place];
-    }
+    return load_element(tensor.dtype, static_cast<const std::byte *>(tensor.data) + static_cast<size_t>(place) * size_bytes(tensor.dtype));
 }
 
 const TensorView *find(const LayerInstance &instance, std::string_view name) {

@@ -1,8 +1,6 @@
 #include "workloads/tensor.h"
 
 #include "moa/huge_pages.h"
-#include "runtime/bf16.h"
-#include "runtime/f16.h"
 #include "runtime/text.h"
 
 #include <algorithm>
@@ -26,49 +24,6 @@ std::byte pattern(size_t place) {
     return std::byte{kPattern[place & 1]};
 }
 
-double load(DType dtype, const std::byte *from) {
-    const auto as = [&]<class T>(T value) {
-        std::memcpy(&value, from, sizeof(T));
-        return value;
-    };
-    switch (dtype) {
-    case DType::f32:
-        return as(float{});
-    case DType::bf16:
-        return bf16_to_f32(as(uint16_t{}));
-    case DType::f16:
-        return f16_to_f32(as(uint16_t{}));
-    case DType::i64:
-        return static_cast<double>(as(int64_t{}));
-    case DType::i32:
-        return as(int32_t{});
-    case DType::u8:
-        return as(uint8_t{});
-    default:
-        throw ShapeError("workload tensors are f32, bf16, f16, i32, i64 or u8");
-    }
-}
-
-void store(DType dtype, double value, std::byte *to) {
-    const auto put = [&](auto element) { std::memcpy(to, &element, sizeof(element)); };
-    switch (dtype) {
-    case DType::f32:
-        return put(static_cast<float>(value));
-    case DType::bf16:
-        return put(f32_to_bf16(static_cast<float>(value)));
-    case DType::f16:
-        return put(f32_to_f16(static_cast<float>(value)));
-    case DType::i64:
-        return put(static_cast<int64_t>(value));
-    case DType::i32:
-        return put(static_cast<int32_t>(value));
-    case DType::u8:
-        return put(static_cast<uint8_t>(value));
-    default:
-        throw ShapeError("workload tensors are f32, bf16, f16, i32, i64 or u8");
-    }
-}
-
 }  // namespace
 
 int64_t elements_of(const Extents &extents) {
@@ -84,12 +39,6 @@ int64_t elements_of(const Extents &extents) {
 
 Array::Array(Extents sizes, double value)
     : extents(std::move(sizes)), data(elements_of(extents), value) {
-}
-
-double rounded_to(DType dtype, double value) {
-    std::byte element[8];
-    store(dtype, value, element);
-    return load(dtype, element);
 }
 
 void Tensor::Free::operator()(std::byte *memory) const {
@@ -156,7 +105,7 @@ void Tensor::for_each(Visit visit) const {
 Array Tensor::values() const {
     Array result(extents_);
     double *to = result.data.data();
-    for_each([&](const std::byte *element) { *to++ = load(dtype(), element); });
+    for_each([&](const std::byte *element) { *to++ = load_element(dtype(), element); });
     return result;
 }
 
@@ -166,7 +115,7 @@ void Tensor::assign(const Array &values) {
             text("{}: values of {} for a tensor of {}", name_, text_of(values.extents), text_of(extents_)));
     }
     const double *from = values.data.data();
-    for_each([&](std::byte *element) { store(dtype(), *from++, element); });
+    for_each([&](std::byte *element) { store_element(dtype(), element, *from++); });
 }
 
 void Tensor::spoil(int64_t place, NotFinite with) {
@@ -180,7 +129,7 @@ void Tensor::spoil(int64_t place, NotFinite with) {
             std::fill_n(element, size, std::byte{0xff});
             element[size - 1] = std::byte{0x7f};
         } else {
-            store(dtype(), with == NotFinite::nan ? std::numeric_limits<double>::quiet_NaN() : (with == NotFinite::infinity ? kInfinity : -kInfinity), element);
+            store_element(dtype(), element, with == NotFinite::nan ? std::numeric_limits<double>::quiet_NaN() : (with == NotFinite::infinity ? kInfinity : -kInfinity));
         }
     });
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "runtime/elements.h"
 #include "runtime/view.h"
 
 #include <cstddef>
@@ -64,8 +65,7 @@ struct Layout {
     bool swap = false;  // axes 1 and 2 change places in memory
 };
 
-// Rounds to the values that a dtype has.
-double rounded_to(DType dtype, double value);
+using moa::rounded_to;
 
 // What a case puts where a number should be.
 enum class NotFinite : uint8_t { nan,

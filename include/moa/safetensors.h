@@ -14,17 +14,23 @@ namespace moa {
 
 using Metadata = std::map<std::string, std::string, std::less<>>;
 
-// A safetensors file in memory. Files are taken for hostile: every size is checked before it is used (header of at most
-// 100 MB, offsets that cover the data without hole or overlap and agree with dtype and shape, no name twice).
+// A safetensors file in memory. What the reference reader (the package safetensors) opens is opened, and what it refuses is
+// refused: headers of more than 100 MB, offsets that do not cover the data or leave holes, overlap or contradict dtype and
+// shape, dtypes that the format does not have. Every size is checked before it is used. Of a name that is there twice, the last
+// counts.
 class MOA_EXPORT SafeTensors {
 public:
-    // Code::not_found or io_error for files that cannot be read, invalid_argument for contents.
+    // Code::not_found or io_error for files that cannot be read, invalid_argument for contents; the message says what the file
+    // is instead, where its first bytes tell (a Git LFS pointer, an index of shards, PyTorch's or another format).
     static Result<SafeTensors> open(const std::string &path);
 
-    // Valid as long as any copy of this object. Types: F32, F64, BF16, I32, I64, U8, BOOL.
+    // F32, F64, BF16, F16, I32, I64, U8 and BOOL with up to kMaxRank axes; `unreadable` has the others. Valid as long as any
+    // copy of this object.
     const TensorMap &tensors() const;
     // Those whose names begin with the prefix, without it.
     TensorMap tensors(std::string_view prefix) const;
+    // Code::not_found, or unsupported with the reason for one that is there and unreadable.
+    Result<TensorView> tensor(std::string_view name) const;
     const Metadata &metadata() const;
 
 private:

@@ -1,6 +1,6 @@
 #include "runtime/layers/common.h"
 
-#include "runtime/bf16.h"
+#include "runtime/elements.h"
 
 #include <algorithm>
 #include <limits>
@@ -11,19 +11,16 @@ namespace moa {
 
 namespace {
 
-float element(const TensorView &tensor, int64_t offset) {
-    return tensor.dtype == DType::bf16 ? bf16_to_f32(static_cast<const uint16_t *>(tensor.data)[offset]) : static_cast<const float *>(tensor.data)[offset];
-}
-
 std::vector<float> copy(const TensorView &tensor) {
     std::vector<float> values(static_cast<size_t>(tensor.elements()));
+    const auto element = static_cast<int64_t>(size_bytes(tensor.dtype));
     std::array<int64_t, kMaxRank> at{};
     for (float &value : values) {
         int64_t offset = 0;
         for (int axis = 0; axis < tensor.rank; axis++) {
             offset += at[axis] * tensor.strides[axis];
         }
-        value = element(tensor, offset);
+        value = static_cast<float>(load_element(tensor.dtype, static_cast<const std::byte *>(tensor.data) + offset * element));
         for (int axis = tensor.rank - 1; axis >= 0 && ++at[axis] == tensor.shape[axis]; axis--) {
             at[axis] = 0;
         }
@@ -39,15 +36,17 @@ std::vector<float> WeightReader::take(const std::string &name, std::initializer_
     const auto found = weights_.find(name);
     if (found == weights_.end()) {
         if (status_.ok()) {
-            status_ = Status(Code::not_found, text("weight {} {} is missing", name, text_of(wanted)));
+            const auto why = weights_.unreadable.find(name);
+            status_ = why == weights_.unreadable.end() ? Status(Code::not_found, text("weight {} {} is missing", name, text_of(wanted)))
+                                                       : Status(Code::unsupported, text("weight {}: the layer wants f32, bf16 or f16 {}, and the file has {}", name, text_of(wanted), why->second));
         }
         return {};
     }
     const TensorView &tensor = found->second;
     const bool same = std::vector<int64_t>(tensor.shape.begin(), tensor.shape.begin() + std::max(tensor.rank, 0)) == wanted;
-    if (!same || (tensor.dtype != DType::f32 && tensor.dtype != DType::bf16) || tensor.device.type != DeviceType::cpu) {
+    if (!same || !is_storage(tensor.dtype) || tensor.device.type != DeviceType::cpu) {
         if (status_.ok()) {
-            status_ = invalid("weight {}: the layer wants f32 or bf16 {} on cpu, not {}", name, text_of(wanted), tensor.describe());
+            status_ = invalid("weight {}: the layer wants f32, bf16 or f16 {} on cpu, not {}", name, text_of(wanted), tensor.describe());
         }
         return {};
     }

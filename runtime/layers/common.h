@@ -31,7 +31,7 @@ public:
     const Status &status() const {
         return status_;
     }
-    // Row-major f32 copy of an f32 or bf16 tensor; empty if it is missing or misshapen.
+    // Row-major f32 copy of an f32, bf16 or f16 tensor; empty if it is missing or misshapen.
     std::vector<float> take(const std::string &name, std::initializer_list<int64_t> shape);
     // Names that the layer does not use but that a state_dict may hold.
     void ignore(const std::string &name) {

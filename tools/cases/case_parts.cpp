@@ -22,6 +22,13 @@ int64_t elements_of(const std::vector<int64_t> &shape) {
     return elements;
 }
 
+// What the file has of that name, in words.
+std::string what_is(const SafeTensors &file, const std::string &name) {
+    const Result<TensorView> tensor = file.tensor(name);
+    const auto why = file.tensors().unreadable.find(name);
+    return tensor.ok() ? tensor->describe() : (why != file.tensors().unreadable.end() ? why->second : "missing");
+}
+
 std::vector<int64_t> shape_of(const TensorView &view) {
     return {view.shape.begin(), view.shape.begin() + view.rank};
 }
@@ -41,7 +48,7 @@ std::vector<int64_t> CaseInputs::sizes(const std::string &name, const std::vecto
         wanted += (wanted.empty() ? "" : " or ") + text_of(want);
     }
     if (status_.ok()) {
-        status_ = invalid("in.{} is {}, must be {} (-1: any size)", name, given ? found->second.describe() : "missing", wanted);
+        status_ = invalid("in.{} is {}, must be {} (-1: any size)", name, what_is(recorded_.file, "in." + name), wanted);
     }
     std::vector<int64_t> unknown(shapes.front().size(), -1);
     return unknown;
@@ -52,7 +59,7 @@ void CaseInputs::pass(const std::string &name, const std::string &argument, DTyp
     const auto found = recorded_.file.tensors().find("in." + name);
     if (found == recorded_.file.tensors().end() || found->second.dtype != dtype || found->second.elements() != elements_of(shape)) {
         if (status_.ok()) {
-            status_ = invalid("in.{} is {}, must be {} with the elements of {}", name, found == recorded_.file.tensors().end() ? "missing" : found->second.describe(),
+            status_ = invalid("in.{} is {}, must be {} with the elements of {}", name, what_is(recorded_.file, "in." + name),
                               name_of(dtype), text_of(shape));
         }
         return;

@@ -1,59 +1,13 @@
 #include "tools/cases/host_tensor.h"
 
-#include "runtime/bf16.h"
-#include "runtime/f16.h"
+#include "runtime/elements.h"
 
-#include <array>
 #include <cassert>
 #include <cmath>
 #include <cstring>
 #include <utility>
 
 namespace moa::tools {
-
-namespace {
-
-template<class T>
-double element(const void *data) {
-    T value;
-    std::memcpy(&value, data, sizeof value);
-    return static_cast<double>(value);
-}
-
-template<class T>
-void store(void *data, double value) {
-    const T narrow = static_cast<T>(value);
-    std::memcpy(data, &narrow, sizeof narrow);
-}
-
-double load(DType dtype, const void *data) {
-    switch (dtype) {
-    case DType::f32:
-        return element<float>(data);
-    case DType::bf16: {
-        uint16_t bits;
-        std::memcpy(&bits, data, sizeof bits);
-        return bf16_to_f32(bits);
-    }
-    case DType::f16: {
-        uint16_t bits;
-        std::memcpy(&bits, data, sizeof bits);
-        return f16_to_f32(bits);
-    }
-    case DType::f64:
-        return element<double>(data);
-    case DType::i32:
-        return element<int32_t>(data);
-    case DType::i64:
-        return element<int64_t>(data);
-    case DType::u8:
-    case DType::boolean:
-        return element<uint8_t>(data);
-    }
-    return 0;
-}
-
-}  // namespace
 
 HostTensor::HostTensor(DType dtype, std::vector<int64_t> shape)
     : dtype_(dtype), shape_(std::move(shape)), size_(1) {
@@ -73,28 +27,11 @@ HostTensor HostTensor::copy_of(const TensorView &tensor) {
 }
 
 double HostTensor::operator[](size_t index) const {
-    return load(dtype_, bytes_.data() + index * size_bytes(dtype_));
+    return load_element(dtype_, bytes_.data() + index * size_bytes(dtype_));
 }
 
 void HostTensor::set(size_t index, double value) {
-    std::byte *to = bytes_.data() + index * size_bytes(dtype_);
-    switch (dtype_) {
-    case DType::f32:
-        return store<float>(to, value);
-    case DType::bf16:
-        return store<uint16_t>(to, f32_to_bf16(static_cast<float>(value)));
-    case DType::f16:
-        return store<uint16_t>(to, f32_to_f16(static_cast<float>(value)));
-    case DType::f64:
-        return store<double>(to, value);
-    case DType::i32:
-        return store<int32_t>(to, value);
-    case DType::i64:
-        return store<int64_t>(to, value);
-    case DType::u8:
-    case DType::boolean:
-        return store<uint8_t>(to, value);
-    }
+    store_element(dtype_, bytes_.data() + index * size_bytes(dtype_), value);
 }
 
 HostTensor HostTensor::converted(DType dtype) const {
