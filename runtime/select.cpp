@@ -8,6 +8,10 @@ namespace moa {
 
 namespace {
 
+bool is_reference(const Row &row) {
+    return row.schedule == "reference";
+}
+
 std::string missing_features(CpuFeatures missing) {
     std::string names;
     for (int f = 0; f < static_cast<int>(CpuFeature::count); f++) {
@@ -112,7 +116,7 @@ Result<Choice> select_rehearsed(const Problem &problem, const DeviceDescription 
     std::vector<const Row *> candidates;
     for (const bool reference : {false, true}) {
         for (const Row &row : rows) {
-            if (row.op == problem.op && (row.schedule == "reference") == reference) {
+            if (row.op == problem.op && is_reference(row) == reference) {
                 candidates.push_back(&row);
             }
         }
@@ -136,7 +140,7 @@ Result<Choice> select_rehearsed(const Problem &problem, const DeviceDescription 
             const Status rehearsed = rehearse(*row);
             if (rehearsed.ok()) {
                 choice.row = row;
-                choice.reason = text("first of {} rows that takes {}", candidates.size(), problem.describe());
+                choice.reason = text("first of {} rows that takes {}{}", candidates.size(), problem.describe(), is_reference(*row) ? ": a reference row, many times slower than the others" : "");
                 return choice;
             }
             if (rehearsed.code() == Code::out_of_memory || rehearsed.code() == Code::invalid_argument) {

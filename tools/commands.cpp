@@ -3,6 +3,7 @@
 #include "moa/rows.h"
 #include "runtime/file.h"
 #include "runtime/run.h"
+#include "tools/cases/row_notes.h"
 
 #include <algorithm>
 #include <atomic>
@@ -21,23 +22,38 @@ void write_out(std::string_view text) {
     std::fwrite(text.data(), 1, text.size(), stdout);  // main() looks for errors at the end
 }
 
-int fail(const Status &status) {
-    std::string message = status.message();
+namespace {
+
+void say(const char *kind, std::string message) {
     std::replace(message.begin(), message.end(), '\n', ' ');
-    std::fprintf(stderr, "moa: %s\n", message.c_str());
-    return kBadInput;
+    std::fprintf(stderr, "moa: %s%s\n", kind, message.c_str());
 }
 
-Progress::Progress(std::string_view what)
-    : what_(what), terminal_(::isatty(STDERR_FILENO) == 1) {
+}  // namespace
+
+int fail(const Status &status) {
+    say("", status.message());
+    return status.code() == Code::unsupported ? kUnsupported : kBadInput;
 }
 
-void Progress::show(size_t done, size_t all) {
-    if (terminal_) {
-        const std::string line = text("\r\x1b[K{}: {} of {}", what_, done, all);
-        std::fwrite(line.data(), 1, line.size(), stderr);
-        shown_ = true;
+void warn(const std::string &message) {
+    say("warning: ", message);
+}
+
+Progress::Progress(std::string what)
+    : what_(std::move(what)), terminal_(::isatty(STDERR_FILENO) == 1) {
+}
+
+void Progress::say(const std::string &stage) {
+    constexpr auto kPause = std::chrono::milliseconds(100);
+    const auto now = std::chrono::steady_clock::now();
+    if (!terminal_ || (shown_ && now - last_ < kPause)) {
+        return;
     }
+    const std::string line = text("\r\x1b[K{}: {}", what_, stage);
+    std::fwrite(line.data(), 1, line.size(), stderr);
+    shown_ = true;
+    last_ = now;
 }
 
 void Progress::clear() {
@@ -49,8 +65,8 @@ void Progress::clear() {
 void add_run_options(CLI::App &command, RunOptions &options, bool rows) {
     command.add_option("--device", options.device, "where to run: cpu, or cuda:N for an NVIDIA GPU")->capture_default_str();
     command.add_option("--dtype", options.dtype, "storage of activations and weights: f32, bf16 or (on GPUs) f16; sums are f32")->capture_default_str();
-    command.add_option("--precision", options.precision, "of products of f32 on GPUs: exact, or tf32 for tensor cores")->capture_default_str();
-    command.add_option("--threads", options.threads, "most threads to use; 0: one a core")->capture_default_str();
+    command.add_option("--precision", options.precision, "of products of f32: exact, or (on GPUs) tf32 for tensor cores")->capture_default_str();
+    command.add_option("--threads", options.threads, "most threads to use on the cpu; 0: one a core")->capture_default_str();
     if (rows) {
         command.add_option("--row", options.rows, "force this row of its operation (`moa rows` lists them); repeatable, one an operation")->allow_extra_args(false);
     }
@@ -77,7 +93,37 @@ Result<DeviceDescription> describe(const PlanOptions &options) {
     return describe_device(options.device);
 }
 
+namespace {
+
+Status check_acting(const PlanOptions &options) {
+    const bool cpu = options.device.type == DeviceType::cpu, tf32 = options.precision == Precision::tf32;
+    if (tf32 && cpu) {
+        return invalid("--precision is tf32, which GPUs have: products of f32 on the cpu are exact");
+    }
+    if (tf32 && options.dtype != DType::f32) {
+        return invalid("--precision is tf32, a way to multiply f32, and --dtype is {}", name_of(options.dtype));
+    }
+    if (options.threads > 0 && !cpu) {
+        return invalid("--threads is {}, and --device {} takes none of the cpu's", options.threads, name_of(options.device));
+    }
+    return {};
+}
+
+}  // namespace
+
 Result<PlanOptions> plan_options(const RunOptions &given) {
+    Result<PlanOptions> options = plan_options_for_rows(given);
+    for (size_t i = 0; options.ok() && i < given.rows.size(); i++) {
+        for (size_t j = 0; j < i; j++) {
+            if (find_row(given.rows[i])->op == find_row(given.rows[j])->op) {
+                return invalid("--row {} and --row {} are both of operation {}, of which one can be forced", given.rows[j], given.rows[i], find_row(given.rows[i])->op);
+            }
+        }
+    }
+    return options;
+}
+
+Result<PlanOptions> plan_options_for_rows(const RunOptions &given) {
     PlanOptions options;
     const auto &[device, dtype, precision, threads, rows] = given;
     const Result<Device> parsed = parse_device(device);
@@ -100,13 +146,13 @@ Result<PlanOptions> plan_options(const RunOptions &given) {
     }
     options.threads = threads;
     for (const std::string &name : rows) {
-        const auto built = built_rows();
-        if (std::none_of(built.begin(), built.end(), [&](const Row &row) { return row.name == name; })) {
+        if (find_row(name) == nullptr) {
             return Status(Code::not_found, text("--row is '{}', and no row of that name was built; see moa rows", name));
         }
     }
     options.rows = rows;
-    return options;
+    const Status acting = check_acting(options);
+    return acting.ok() ? Result<PlanOptions>(options) : Result<PlanOptions>(acting);
 }
 
 Result<std::string> read_text(const std::string &path) {
@@ -135,7 +181,15 @@ Result<std::string> read_text(const std::string &path) {
     }
 }
 
-Status write_text(const std::string &path, std::string_view content) {
+Status check_new_file(const std::string &path) {
+    struct stat old {};
+    return ::lstat(path.c_str(), &old) == 0 ? Status(Code::io_error, path + ": is there, and would be replaced") : Status();
+}
+
+Status write_text(const std::string &path, std::string_view content, bool replace) {
+    if (Status status = replace ? Status() : check_new_file(path); !status) {
+        return status;
+    }
     struct stat old {};
     if (::stat(path.c_str(), &old) == 0 && !S_ISREG(old.st_mode)) {
         return {Code::io_error, path + ": is no regular file, and would be replaced"};

@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -31,26 +32,33 @@ void print(fmt::format_string<Args...> format, Args &&...args) {
     write_out(fmt::format(format, std::forward<Args>(args)...));
 }
 
-// Prints the message in one line on standard error. Returns kBadInput.
+// Prints the message in one line on standard error. Returns kUnsupported for what this build or machine cannot do, else kBadInput.
 int fail(const Status &status);
+// The same for what a user should know of results that are right.
+void warn(const std::string &message);
 
 // A line on standard error that says how far a command is; nothing unless that is a terminal.
 class Progress {
 public:
-    explicit Progress(std::string_view what);
+    explicit Progress(std::string what);
     ~Progress() {
         clear();
     }
     Progress(const Progress &) = delete;
     Progress &operator=(const Progress &) = delete;
 
-    void show(size_t done, size_t all);
+    void show(size_t done, size_t all) {
+        say(text("{} of {}", done, all));
+    }
+    // At most ten times a second, so that it costs nothing.
+    void say(const std::string &stage);
     void clear();
 
 private:
-    std::string_view what_;
+    std::string what_;
     bool terminal_;
     bool shown_ = false;
+    std::chrono::steady_clock::time_point last_{};
 };
 
 // Where and how layers run, as every command takes it.
@@ -62,16 +70,20 @@ struct RunOptions {
 // --device, --dtype, --precision, --threads and, if they may be forced, --row.
 void add_run_options(CLI::App &command, RunOptions &options, bool rows);
 
-// Fails for names of devices, dtypes and rows that there are not.
+// Fails for names of devices, dtypes and rows that there are not, and for options that could not act: a precision or a number of
+// threads that the device does not have, two rows of one operation.
 Result<PlanOptions> plan_options(const RunOptions &options);
+// The same without a word about rows, of which the caller may take several of one operation.
+Result<PlanOptions> plan_options_for_rows(const RunOptions &options);
 Result<Device> parse_device(const std::string &name);
 // A GPU's description, or the host's.
 Result<DeviceDescription> describe(const PlanOptions &options);
 
 // A file, or standard input for "-".
 Result<std::string> read_text(const std::string &path);
-// The file appears whole or not at all, and replaces one of that name.
-Status write_text(const std::string &path, std::string_view content);
+// The file appears whole or not at all. One of that name is replaced, or, without `replace`, an error.
+Status write_text(const std::string &path, std::string_view content, bool replace);
+Status check_new_file(const std::string &path);  // the error that write_text without `replace` will give, if any
 
 // The folder of the model that comes with the tool: beside an installed tool, else in the source tree.
 std::string models_folder();

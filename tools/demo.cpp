@@ -19,8 +19,8 @@ namespace {
 constexpr char kMark = '_';
 
 struct DemoOptions {
-    std::string models = models_folder(), svg = "moa_routes.svg";
-    bool no_svg = false;
+    std::string models = models_folder(), svg;  // no svg: no picture
+    bool force = false;
     int64_t offset = 0, length = 1024;
     double lost = 0.15;
     uint32_t seed = 1;
@@ -49,7 +49,7 @@ void print_accuracy(const std::string &passage, const std::string &damaged, cons
           100.0 * static_cast<double>(right) / static_cast<double>(std::max<int64_t>(lost, 1)), seconds * 1e3, static_cast<double>(passage.size()) / seconds);
 }
 
-Status show_routes(MaskedLm &model, const std::string &damaged, const std::string &svg_path) {
+Status show_routes(MaskedLm &model, const std::string &damaged, const DemoOptions &o) {
     const std::string window = damaged.substr(0, static_cast<size_t>(model.window()));
     std::vector<int32_t> tokens;
     for (const char c : window) {
@@ -66,12 +66,12 @@ Status show_routes(MaskedLm &model, const std::string &damaged, const std::strin
     }
     constexpr int64_t kColumns = 96;
     print("\nWhat each expert routes in the first positions (dark: queries; light: keys and values only):\n{}", routes_as_text(routes, window, kColumns));
-    if (svg_path.empty()) {
+    if (o.svg.empty()) {
         return {};
     }
-    Status written = write_text(svg_path, routes_as_svg(routes, window));
+    Status written = write_text(o.svg, routes_as_svg(routes, window), o.force);
     if (written) {
-        print("The same of {} positions, as a picture: {}\n", window.size(), svg_path);
+        print("The same of {} positions, as a picture: {}\n", window.size(), o.svg);
     }
     return written;
 }
@@ -91,15 +91,17 @@ Status show_rows(MaskedLm &model, int64_t length) {
     return {};
 }
 
-int verify_recorded(MaskedLm &model, const std::string &path, DType dtype) {
+int verify_recorded(MaskedLm &model, const std::string &path, const PlanOptions &options) {
     const Result<RecordedComparison> comparison = compare_with_recorded(model, path);
     if (!comparison.ok()) {
         return fail(comparison.status());
     }
     const RecordedComparison &c = *comparison;
-    print("\nRecorded PyTorch logits, {}: mean difference {:.2g}, maximum {:.2g}; {} of {} masked bytes restored, {} by PyTorch: {}\n", name_of(dtype),
-          c.mean_difference, c.max_difference, c.restored, c.masked, c.restored_by_recorded, c.pass(dtype) ? "PASS" : "FAIL");
-    return c.pass(dtype) ? 0 : 1;
+    const bool pass = c.pass(options.dtype, options.precision);
+    print("\nRecorded PyTorch logits, {}: mean difference {:.2g}, maximum {:.2g}; {} of {} masked bytes restored, {} by PyTorch: {}\n",
+          options.precision == Precision::tf32 ? "tf32" : name_of(options.dtype), c.mean_difference, c.max_difference, c.restored, c.masked, c.restored_by_recorded,
+          pass ? "PASS" : "FAIL");
+    return pass ? kPass : kFail;
 }
 
 int demo(const DemoOptions &o) {
@@ -115,14 +117,23 @@ int demo(const DemoOptions &o) {
     if (!(o.lost >= 0 && o.lost <= 1)) {
         return fail(invalid("--lost is {}, must be 0 to 1", o.lost));
     }
+    if (Status status = o.svg.empty() || o.force ? Status() : check_new_file(o.svg); !status) {
+        return fail({status.code(), status.message() + " (--force does)"});
+    }
     Result<MaskedLm> model = MaskedLm::load(o.models + "/masked_lm.safetensors", *options);
     if (!model.ok()) {
         return fail(model.status());
     }
+    if (!o.svg.empty() && !model->routed(std::min<int64_t>(model->window(), o.length))) {
+        return fail(invalid("--svg is a picture of routes, and of --length {} nothing is routed: every expert takes all positions", o.length));
+    }
     const std::string passage = whole->substr(static_cast<size_t>(o.offset), static_cast<size_t>(o.length));
     const std::string damaged = damage(passage, o.lost, o.seed);
     print("A model of Mixture-of-Attention layers restores damaged text.\n\nDamaged:\n{}\n", damaged);
-    if (const Result<std::string> warm = model->fill(damaged, kMark); !warm.ok()) {  // plans are made here, not in the time below
+    Progress progress("demo");
+    const Result<std::string> warm = model->fill(damaged, kMark, [&](size_t done, size_t all) { progress.show(done, all); });  // plans are made here, not in the time below
+    progress.clear();
+    if (!warm.ok()) {
         return fail(warm.status());
     }
     const auto begin = std::chrono::steady_clock::now();
@@ -133,13 +144,13 @@ int demo(const DemoOptions &o) {
     }
     print("\nRestored:\n{}\n", *restored);
     print_accuracy(passage, damaged, *restored, seconds);
-    if (Status status = show_routes(*model, damaged, o.no_svg ? "" : o.svg); !status) {
+    if (Status status = show_routes(*model, damaged, o); !status) {
         return fail(status);
     }
     if (Status status = show_rows(*model, std::min<int64_t>(model->window(), o.length)); !status) {
         return fail(status);
     }
-    return verify_recorded(*model, o.models + "/masked_lm_sample.safetensors", options->dtype);
+    return verify_recorded(*model, o.models + "/masked_lm_sample.safetensors", *options);
 }
 
 }  // namespace
@@ -151,9 +162,9 @@ void add_demo(CLI::App &app, int &exit_code) {
     command->add_option("--offset", options->offset, "where in the passage to begin")->capture_default_str();
     command->add_option("--length", options->length, "bytes to damage and restore")->capture_default_str();
     command->add_option("--lost", options->lost, "fraction of the bytes to lose")->capture_default_str();
-    command->add_option("--seed", options->seed, "which bytes")->capture_default_str();
-    command->add_option("--svg", options->svg, "file for the picture of the experts' routes")->capture_default_str();
-    command->add_flag("--no-svg", options->no_svg, "write no picture");
+    command->add_option("--seed", options->seed, "which bytes")->capture_default_str()->check(CLI::NonNegativeNumber);
+    CLI::Option *svg = command->add_option("--svg", options->svg, "write a picture of the experts' routes to this file, which must not be there");
+    command->add_flag("--force", options->force, "replace the file of --svg")->needs(svg);
     add_run_options(*command, options->run, false);
     command->footer("Prints the damaged and the restored text, how many bytes are right and the time, which positions each expert chose, the\n"
                     "rows that ran and why, and how the model's logits compare with those that PyTorch recorded.\n"
@@ -162,10 +173,11 @@ void add_demo(CLI::App &app, int &exit_code) {
                     "  0  the recorded logits are reproduced\n"
                     "  1  they are not\n"
                     "  2  an option or a file is bad; one line on standard error says why\n"
+                    "  3  not supported by this build or machine\n"
                     "\n"
                     "Examples:\n"
                     "  moa demo\n"
-                    "  moa demo --offset 4000 --length 2048 --lost 0.3 --dtype bf16 --no-svg");
+                    "  moa demo --offset 4000 --length 2048 --lost 0.3 --dtype bf16 --svg routes.svg");
     command->callback([options, &exit_code] { exit_code = demo(*options); });
 }
 

@@ -70,9 +70,11 @@ void print_device(const DeviceDescription &device) {
               device.capability % 10, device.cores, device.shared_bytes / 1024, static_cast<double>(device.memory_bytes) / (1 << 30));
     }
     print("  targets that rows were built for:\n");
+    Columns columns;
     for (const Target &target : targets_of(device)) {
-        print("    {:<18}{:>4} rows  {}\n", target.name, target.rows, target.missing.empty() ? "runs here" : text("needs {}", fmt::join(target.missing, ", ")));
+        columns.add({"  ", std::string(target.name), text("{} rows", target.rows), where_it_runs(target.missing)});
     }
+    print("{}", columns.text());
 }
 
 int devices(bool json) {

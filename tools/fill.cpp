@@ -52,6 +52,7 @@ void add_fill(CLI::App &app, int &exit_code) {
                     "Exit codes:\n"
                     "  0  the text was restored\n"
                     "  2  an option, the model or the text is bad; one line on standard error says why\n"
+                    "  3  not supported by this build or machine\n"
                     "\n"
                     "Examples:\n"
                     "  echo 'glory, an_ wisdom, and_thanksgiving' | moa fill --text -\n"

@@ -30,6 +30,29 @@ std::vector<std::string> missing_features(const Row &row, const DeviceDescriptio
     return names;
 }
 
+std::string where_it_runs(const std::vector<std::string> &missing) {
+    return missing.empty() ? "runs here" : text("needs {}", fmt::join(missing, ", "));
+}
+
+void Columns::add(std::vector<std::string> line) {
+    widths_.resize(std::max(widths_.size(), line.size()));
+    for (size_t column = 0; column < line.size(); column++) {
+        widths_[column] = std::max(widths_[column], line[column].size());
+    }
+    lines_.push_back(std::move(line));
+}
+
+std::string Columns::text() const {
+    std::string result;
+    for (const std::vector<std::string> &line : lines_) {
+        for (size_t column = 0; column < line.size(); column++) {
+            const bool last = column + 1 == line.size();
+            result += line[column] + (last ? "\n" : std::string(widths_[column] + 2 - line[column].size(), ' '));
+        }
+    }
+    return result;
+}
+
 namespace {
 
 using Json = nlohmann::json;
@@ -72,6 +95,10 @@ int rows(const RowsOptions &o) {
             return fail(status);
         }
     }
+    const auto chosen_row = [&](const Row &row) { return (o.op.empty() || row.op == o.op) && (o.target.empty() || row.target == o.target); };
+    if (std::none_of(built_rows().begin(), built_rows().end(), chosen_row)) {
+        return fail(invalid("--op is {}, and no row of it was built for --target {}", o.op, o.target));
+    }
     // Without a choice, rows for GPUs are judged by the first one.
     const Result<Device> wanted = parse_device(o.device.empty() ? "cuda:0" : o.device);
     const Result<DeviceDescription> chosen = wanted.ok() ? describe_device(*wanted) : wanted.status();
@@ -80,8 +107,9 @@ int rows(const RowsOptions &o) {
     }
     const DeviceDescription host = describe_host();
     Json list = Json::array();
+    Columns columns;
     for (const Row &row : built_rows()) {
-        if ((!o.op.empty() && row.op != o.op) || (!o.target.empty() && row.target != o.target)) {
+        if (!chosen_row(row)) {
             continue;
         }
         const bool by_chosen = chosen.ok() && (!o.device.empty() || row.device == DeviceType::cuda);
@@ -89,12 +117,13 @@ int rows(const RowsOptions &o) {
         if (o.json) {
             list.push_back(json_of(row, missing));
         } else {
-            print("{:<26}{:<17}{:<6}{:<40}{}\n", row.op, row.target, row.dtype, missing.empty() ? "runs here" : text("needs {}", fmt::join(missing, ", ")), row.name);
+            columns.add({std::string(row.op), std::string(row.target), std::string(row.dtype), where_it_runs(missing), std::string(row.name)});
         }
     }
     if (o.json) {
         print("{}\n", list.dump(2));
     }
+    print("{}", columns.text());
     return kPass;
 }
 

@@ -1,3 +1,4 @@
+#include "tools/cases/row_notes.h"
 #include "tools/cases/verify_case.h"
 #include "tools/commands.h"
 
@@ -24,8 +25,7 @@ Status check_imposed(const CaseLayer &layer) {
 
 // Says why, and whether it is the case's fault or this build's.
 int refuse(const std::string &file, const Status &status) {
-    fail({status.code(), text("{}: {}", file, status.message())});
-    return status.code() == Code::unsupported ? kUnsupported : kBadInput;
+    return fail({status.code(), text("{}: {}", file, status.message())});
 }
 
 int run(const RunCaseOptions &o) {
@@ -45,7 +45,8 @@ int run(const RunCaseOptions &o) {
         return refuse(o.file, status);
     }
     const Result<Plan> plan = layer->plan(*options, o.impose);
-    Result<Outputs> outputs = plan.ok() ? run_case(*layer, *plan) : plan.status();
+    const Status forced = plan.ok() ? check_forced(options->rows, rows_of(plan->steps())) : plan.status();
+    Result<Outputs> outputs = forced.ok() ? run_case(*layer, *plan) : forced;
     if (!outputs.ok()) {
         return refuse(o.file, outputs.status());
     }

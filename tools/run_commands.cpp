@@ -2,7 +2,6 @@
 
 #include "moa/version.h"
 
-#include <algorithm>
 #include <cstdio>
 #include <exception>
 
@@ -50,14 +49,14 @@ int run(int argc, char **argv) {
     add_commands(app, exit_code);
     try {
         app.parse(argc, argv);
+        if (app.get_subcommands().empty()) {
+            print("{}", app.help());
+        }
     } catch (const CLI::Success &success) {  // --help and --version
         app.exit(success);
     } catch (const CLI::ParseError &error) {
         const std::string name = name_of_parsed(app);
         return fail({Code::invalid_argument, text("{} (see {} --help)", error.what(), name)});
-    }
-    if (app.get_subcommands().empty() && argc < 2) {
-        return fail({Code::invalid_argument, "a command is required (see moa --help)"});
     }
     return exit_code;
 }

@@ -14,12 +14,19 @@ double median_of(std::vector<double> values) {
 
 Result<Timing> measure(const TimingOptions &options, const std::function<Status()> &run) {
     using Clock = std::chrono::steady_clock;
+    const auto show = [&](size_t runs) {
+        if (options.progress) {
+            options.progress(static_cast<int>(runs));
+        }
+    };
+    show(0);
     if (Status status = run(); !status) {
         return status;
     }
     std::vector<double> seconds;
     double total = 0;
     while (static_cast<int>(seconds.size()) < options.min_runs || total < options.min_seconds) {
+        show(seconds.size());
         const auto begin = Clock::now();
         if (Status status = run(); !status) {
             return status;

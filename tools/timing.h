@@ -22,6 +22,7 @@ struct Timing {
 struct TimingOptions {
     int min_runs = 5;
     double min_seconds = 0.5;
+    std::function<void(int runs)> progress{};  // called before every run with those that have ended, outside of what is timed
 };
 
 double median_of(std::vector<double> values);  // of at least one

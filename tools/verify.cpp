@@ -1,3 +1,4 @@
+#include "tools/cases/row_notes.h"
 #include "tools/cases/verify_case.h"
 #include "tools/commands.h"
 
@@ -31,7 +32,7 @@ Json json_of(const CaseReport &report, const std::string &file, const RecordedCa
     for (const OutputReport &output : report.outputs) {
         outputs.push_back(json_of(output));
     }
-    return {{"file", file}, {"case", recorded.name}, {"module", recorded.module}, {"verdict", name_of(report.verdict)}, {"reason", report.reason}, {"outputs", outputs}, {"rows", report.rows}};
+    return {{"file", file}, {"case", recorded.name}, {"module", recorded.module}, {"verdict", name_of(report.verdict)}, {"reason", report.reason}, {"outputs", outputs}, {"rows", report.rows}, {"warnings", report.warnings}};
 }
 
 void print_report(const CaseReport &report, const std::string &file, const RecordedCase &recorded) {
@@ -47,13 +48,21 @@ void print_report(const CaseReport &report, const std::string &file, const Recor
 // One file. Bad ones are reported at once, and do not keep the others from being verified.
 void verify_file(const std::string &file, const PlanOptions &options, bool as_json, Tally &tally, Json &cases) {
     const Result<RecordedCase> recorded = RecordedCase::open(file);
-    const Result<CaseReport> report = recorded.ok() ? verify_case(*recorded, options) : recorded.status();
+    Result<CaseReport> report = recorded.ok() ? verify_case(*recorded, options) : recorded.status();
     if (!report.ok()) {
         tally.bad++;
         const std::string message = recorded.ok() ? text("{}: {}", file, report.status().message()) : report.status().message();
         fail({report.status().code(), message});
         cases.push_back({{"file", file}, {"verdict", "BAD"}, {"reason", message}});
         return;
+    }
+    // A case that says nothing of a forced row has not passed with it.
+    if (const Status forced = check_forced(options.rows, report->rows); report->verdict == Verdict::pass && !forced) {
+        report->verdict = Verdict::unsupported;
+        report->reason = forced.message();
+    }
+    for (const std::string &warning : report->warnings) {
+        warn(text("{}: {}", file, warning));
     }
     tally.passed += report->verdict == Verdict::pass ? 1 : 0;
     tally.failed += report->verdict == Verdict::fail ? 1 : 0;
@@ -98,7 +107,8 @@ void add_verify(CLI::App &app, int &exit_code) {
     command->footer("Prints, for every output, its largest error by tolerance, and PASS, FAIL or UNSUPPORTED for every case.\n"
                     "f32: 1e-4, absolute and relative above 1; routes must be the recorded ones. bf16: the recorded routes are\n"
                     "imposed, the tolerance is what rounding to bf16 does on the way, and the layer's own routes must be the best\n"
-                    "ones by its own similarities.\n"
+                    "ones by its own similarities. A case without a step of an operation whose row is forced is UNSUPPORTED. A step that\n"
+                    "takes a reference row, many times slower than others, is a warning on standard error.\n"
                     "\n"
                     "Exit codes:\n"
                     "  0  every case passes\n"

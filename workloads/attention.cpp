@@ -176,12 +176,14 @@ std::vector<Expected> Attention::reference() const {
     const Operands from{q_->values(), k_->values(), v_->values(),
                         mask_->values(), null_key_->values(), null_value_->values()};
     const Extents &q = from.q.extents;
-    Expected out{Array(q), Array(q)};
+    Expected out{Array(q), Array(q, kInfinity)};
     for (int64_t b = 0; b < q[4]; b++) {
         for (int64_t e = 0; e < q[3]; e++) {
             for (int64_t h = 0; h < q[2]; h++) {
                 for (int64_t i = 0; i < q[1]; i++) {
-                    one_query(from, i, h, e, b, out);
+                    if (sampled(i + q[1] * (h + q[2] * (e + q[3] * b)), q[1] * q[2] * q[3] * q[4])) {
+                        one_query(from, i, h, e, b, out);
+                    }
                 }
             }
         }

@@ -125,11 +125,13 @@ std::vector<Expected> LocalAttention::reference() const {
                         q_cos_->values(), q_sin_->values(), k_cos_->values(), k_sin_->values(),
                         q_gain_->values(), k_gain_->values(), bias_->values(), gate_->values()};
     const Extents &q = from.q.extents;
-    Expected out{Array(q), Array(q)};
+    Expected out{Array(q), Array(q, kInfinity)};
     for (int64_t b = 0; b < q[3]; b++) {
         for (int64_t h = 0; h < q[2]; h++) {
             for (int64_t i = 0; i < q[1]; i++) {
-                one_query(from, i, h, b, out);
+                if (sampled(i + q[1] * (h + q[2] * b), q[1] * q[2] * q[3])) {
+                    one_query(from, i, h, b, out);
+                }
             }
         }
     }

@@ -72,11 +72,14 @@ std::vector<Expected> Project::reference() const {
                         colsum_->values(), bias_->values(), cosines_->values(),
                         sines_->values(), positions_->values(), scale_->values()};
     const std::vector<double> weights(panel_values_.begin(), panel_values_.end());
-    Expected out{Array(out_->extents()), Array(out_->extents())};
+    Expected out{Array(out_->extents()), Array(out_->extents(), kInfinity)};
     std::vector<Value> row(s.out());
     for (int64_t b = 0; b < s.b; b++) {
         for (int64_t e = 0; e < s.e; e++) {
             for (int64_t m = 0; m < s.rows; m++) {
+                if (!sampled(m + s.rows * (e + s.e * b), s.rows * s.e * s.b)) {
+                    continue;
+                }
                 const int64_t source = s.gather ? static_cast<int64_t>(from.rows(m, e, b)) : b * s.x_rows + m;
                 for (int64_t o = 0; o < s.out(); o++) {
                     row[o] = product(from, weights, source, o, e);

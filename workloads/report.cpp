@@ -54,7 +54,9 @@ Report compare(const Tensor &output, const Expected &expected) {
         const double got = values.data[place], want = expected.value.data[place],
                      bound = expected.bound.data[place];
         const double bad = badness(got, want, bound);
-        zeros += want == 0 ? 1 : 0;
+        const bool open = bound == kOpen || std::isinf(bound);
+        report.checked += open ? 0 : 1;
+        zeros += want == 0 && !open ? 1 : 0;
         report.wrong += bad > 1 ? 1 : 0;
         report.nan_mismatches += bad > 1 && std::isfinite(got) != std::isfinite(want) ? 1 : 0;
         if (bad > worst) {
@@ -66,6 +68,7 @@ Report compare(const Tensor &output, const Expected &expected) {
             report.index = index_text(values.extents, place);
         }
     }
+    report.elements = elements;
     report.zeros = elements == 0 ? 0 : static_cast<double>(zeros) / static_cast<double>(elements);
     return report;
 }
@@ -75,6 +78,8 @@ Report worse(const Report &a, const Report &b) {
     Report result = second ? b : a;
     result.wrong = a.wrong + b.wrong;
     result.nan_mismatches = a.nan_mismatches + b.nan_mismatches;
+    result.elements = a.elements + b.elements;
+    result.checked = a.checked + b.checked;
     result.broken_guard_bytes = a.broken_guard_bytes + b.broken_guard_bytes;
     result.zeros = std::max(a.zeros, b.zeros);
     return result;

@@ -19,9 +19,10 @@ struct Expected {
 struct Report {
     std::string output;  // the output that the figures are of
     double error = 0, tolerance = 0, got = 0, want = 0;
-    std::string index;           // of the element with the largest error / tolerance, innermost first
-    int64_t wrong = 0;           // elements beyond their tolerance
-    int64_t nan_mismatches = 0;  // of them, where one side is NaN or infinite and the other not
+    std::string index;                  // of the element with the largest error / tolerance, innermost first
+    int64_t wrong = 0;                  // elements beyond their tolerance
+    int64_t nan_mismatches = 0;         // of them, where one side is NaN or infinite and the other not
+    int64_t elements = 0, checked = 0;  // those that have a tolerance; the reference leaves the others open
     int64_t broken_guard_bytes = 0;
     double zeros = 0;  // share of expected values that are zero: a mostly zero output proves little
 

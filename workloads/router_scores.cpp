@@ -91,13 +91,15 @@ protected:
     std::vector<Expected> reference() const override {
         const Array x = x_.values(), tokens = tokens_.values();
         const int64_t c = x.extents[0], n = x.extents[1], b = x.extents[2], r = tokens.extents[1];
-        Expected scores{Array({n, r, b}), Array({n, r, b})};
+        Expected scores{Array({n, r, b}), Array({n, r, b}, kInfinity)};
         for (int64_t batch = 0; batch < b; batch++) {
             for (int64_t router = 0; router < r; router++) {
                 const double *token = tokens.at(0, router, tokens.extents[2] == 1 ? 0 : batch);
                 for (int64_t row = 0; row < n; row++) {
-                    score(x.at(0, row, batch), token, c, scores.value(row, router, batch),
-                          scores.bound(row, router, batch));
+                    if (sampled(row + n * (router + r * batch), n * r * b)) {
+                        score(x.at(0, row, batch), token, c, scores.value(row, router, batch),
+                              scores.bound(row, router, batch));
+                    }
                 }
             }
         }

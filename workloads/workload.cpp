@@ -95,6 +95,19 @@ Report Instance::compare() {
     return result;
 }
 
+// The first row, the last, and rows between them that lie irregularly, so that no tile's size hides among them.
+bool Instance::sampled(int64_t row, int64_t rows) const {
+    constexpr double kLeastRows = 16;
+    const double part = std::max(reference_flops_ / flops(), kLeastRows / static_cast<double>(rows));
+    if (!(part < 1) || row == 0 || row == rows - 1) {
+        return true;
+    }
+    uint64_t mixed = static_cast<uint64_t>(row) * 0x9e3779b97f4a7c15;  // SplitMix64
+    mixed = (mixed ^ mixed >> 30) * 0xbf58476d1ce4e5b9;
+    mixed = (mixed ^ mixed >> 27) * 0x94d049bb133111eb;
+    return static_cast<double>((mixed ^ mixed >> 31) >> 11) * 0x1p-53 < part;
+}
+
 std::vector<std::byte> Instance::output_bytes() const {
     std::vector<std::byte> result;
     for (const Tensor &tensor : outputs_) {
@@ -229,7 +242,7 @@ const Workload *find_workload(std::string_view op) {
 }
 
 DType dtype_of(const Row &row) {
-    return row.dtype == "bf16" ? DType::bf16 : (row.dtype == "f16" ? DType::f16 : DType::f32);
+    return storage_of(row.dtype);
 }
 
 Precision precision_of(const Row &row) {

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -48,7 +49,17 @@ public:
         : dtype_(dtype), random_(seed) {
     }
     void set_precision(Precision precision) {
+        if (precision != precision_) {
+            forget_reference();
+        }
         precision_ = precision;
+    }
+    // From here on the reference takes about so many operations: where all of its rows would take more, it computes some and
+    // asks of the others that they are finite, as Report::checked tells. Inputs must be finite. For operations that compute a row for itself: attention,
+    // local_attention, project, router_scores. The others' references take a time that is linear in the tensors.
+    void limit_reference(double flops) {
+        reference_flops_ = flops;
+        forget_reference();
     }
     virtual ~Instance() = default;
     Instance(const Instance &) = delete;
@@ -90,6 +101,8 @@ protected:
     void forget_reference() {
         expected_.clear();
     }
+    // Whether the reference computes this one of the output's rows.
+    bool sampled(int64_t row, int64_t rows) const;
 
     DType dtype() const {
         return dtype_;
@@ -107,6 +120,7 @@ protected:
 private:
     DType dtype_;
     Precision precision_ = Precision::exact;
+    double reference_flops_ = std::numeric_limits<double>::infinity();
     Random random_;
     std::deque<Tensor> inputs_, outputs_;
     std::vector<Expected> expected_;

@@ -1,4 +1,5 @@
 #include "tests/cli/tool_run.h"
+#include "tests/golden/changed_case.h"
 
 namespace moa::tools {
 namespace {
@@ -25,6 +26,22 @@ TEST(Fill, ReadsFilesAndFindsItsModel) {
     ASSERT_EQ(run.exit_code, 0) << run.err;
     EXPECT_EQ(run.out.find('#'), std::string::npos);
     EXPECT_EQ(run_tool({"fill", "--text", "-"}).exit_code, 0);  // nothing to restore
+}
+
+TEST(Fill, ReadsModelsOfEveryStorageType) {
+    const Result<SafeTensors> file = SafeTensors::open(kModel);
+    ASSERT_TRUE(file.ok()) << file.status().message();
+    for (const DType dtype : {DType::f16, DType::bf16}) {
+        const Folder folder;
+        ChangedCase model(*file);
+        for (auto &[name, tensor] : model.tensors) {
+            tensor = tensor.dtype() == DType::f32 ? tensor.converted(dtype) : tensor;
+        }
+        ASSERT_TRUE(model.write(folder / "model.safetensors").ok());
+        const ToolRun run = run_tool({"fill", "--model", folder / "model.safetensors", "--text", "-"}, "glory, an_ wisdom, and_thanksgiving\n");
+        EXPECT_EQ(run.exit_code, 0) << run.err;
+        EXPECT_NE(run.out.find("and wisdom"), std::string::npos) << name_of(dtype) << run.out;
+    }
 }
 
 TEST(Fill, BadFilesAreOneLine) {
@@ -63,6 +80,7 @@ TEST(Demo, ShowsTextsRoutesRowsAndVerdict) {
     for (const char *part : {"Damaged:", "Restored:", "bytes restored", "layer 2 expert 3", "Rows that ran", "first of", "PASS"}) {
         EXPECT_NE(run.out.find(part), std::string::npos) << part;
     }
+    EXPECT_NE(run.out.find("as a picture: " + svg), std::string::npos) << run.out;
     const std::string picture = contents(svg);
     EXPECT_TRUE(picture.starts_with("<svg") && picture.ends_with("</svg>\n"));
 }

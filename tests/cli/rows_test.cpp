@@ -4,6 +4,8 @@
 #include "moa/rows.h"
 
 #include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
 
 namespace moa::tools {
 namespace {
@@ -52,6 +54,14 @@ TEST(Rows, TextHasALineARow) {
     for (const Row &row : built_rows()) {
         EXPECT_NE(run.out.find(std::string(row.name) + "\n"), std::string::npos) << row.name;
     }
+    // Five columns, two spaces or more apart, each beginning at the same place in every line.
+    std::stringstream lines(run.out);
+    std::set<size_t> places;
+    for (std::string line; std::getline(lines, line);) {
+        places.insert(line.rfind("  ") + 2);
+        EXPECT_EQ(line.find(' ', line.rfind("  ") + 2), std::string::npos) << line;
+    }
+    EXPECT_EQ(places.size(), 1U);
 }
 
 TEST(Devices, JsonDescribesTheHost) {

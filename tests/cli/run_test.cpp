@@ -108,6 +108,34 @@ TEST(Run, FailuresLeaveNothing) {
     EXPECT_EQ(folder.files(), 2U);
 }
 
+// Weights and outputs in f16, whatever device computes.
+TEST(Run, ReadsWeightsOfF16) {
+    const Folder folder;
+    const Result<SafeTensors> file = SafeTensors::open(kGolden + "/moa_self_e1_h8.safetensors");
+    ASSERT_TRUE(file.ok());
+    ChangedCase rounded(*file), narrow(*file);
+    for (auto &[name, tensor] : narrow.tensors) {
+        if (name.starts_with("w.") && tensor.dtype() == DType::f32) {
+            tensor = tensor.converted(DType::f16);
+            rounded.tensors[name] = tensor.converted(DType::f32);
+        }
+    }
+    ASSERT_TRUE(rounded.write(folder / "rounded.safetensors").ok() && narrow.write(folder / "narrow.safetensors").ok());
+    for (const std::string name : {"rounded", "narrow"}) {
+        const ToolRun run = run_tool({"run", folder / (name + ".safetensors"), "-o", folder / (name + ".out")});
+        ASSERT_EQ(run.exit_code, 0) << run.err;
+    }
+    EXPECT_EQ(contents(folder / "rounded.out"), contents(folder / "narrow.out"));
+    if (cuda::device_count() == 0) {
+        GTEST_SKIP() << "layers run in f16 on GPUs only";
+    }
+    const ToolRun f16 = run_tool({"run", folder / "narrow.safetensors", "--device", "cuda:0", "--dtype", "f16", "-o", folder / "f16.out"});
+    ASSERT_EQ(f16.exit_code, 0) << f16.err;
+    const Result<SafeTensors> written = SafeTensors::open(folder / "f16.out");
+    ASSERT_TRUE(written.ok()) << written.status().message();
+    EXPECT_EQ(written->tensors().at("out.out").dtype, DType::f16);
+}
+
 // An output that cannot be written leaves the old one as it was.
 TEST(Run, KeepsTheOldOutputOnFailure) {
     const Folder folder;

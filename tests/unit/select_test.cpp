@@ -86,6 +86,14 @@ TEST(Select, ReferenceRowsComeLast) {
     EXPECT_EQ(chosen(attention(DType::f64, 300), kBf16), "reference");
 }
 
+TEST(Select, ReferenceRowsSaySo) {
+    const std::vector<Row> all = rows();
+    const Result<Choice> slow = select(attention(DType::f32, 257), cpu(kBf16), all), fast = select(attention(DType::f32, 64), cpu(kBf16), all);
+    ASSERT_TRUE(slow.ok() && fast.ok());
+    EXPECT_NE(slow->reason.find("a reference row, many times slower"), std::string::npos) << slow->reason;
+    EXPECT_EQ(fast->reason.find("reference"), std::string::npos) << fast->reason;
+}
+
 TEST(Select, RowsPassedOverHaveReasons) {
     const std::vector<Row> all = rows();
     const Result<Choice> choice = select(attention(DType::f32, 48), cpu(kAvx2 & ~bit(CpuFeature::f16c) & ~bit(CpuFeature::fma)), all);

@@ -68,19 +68,6 @@ std::string OutputReport::describe() const {
     return nan_mismatches > 0 ? result + text(", {} of them NaN or infinite on one side only", nan_mismatches) : result;
 }
 
-double roundoff_of(DType dtype, Precision precision) {
-    switch (dtype) {
-    case DType::bf16:
-        return 0x1p-8;
-    case DType::f16:
-        return 0x1p-11;
-    case DType::f32:
-        return precision == Precision::tf32 ? 0x1p-10 : 0;
-    default:
-        return 0;
-    }
-}
-
 std::vector<double> tolerances(const HostTensor &want, double roundoff, const Roundings &r) {
     std::vector<double> result(want.size());
     const size_t row = want.shape().empty() || want.size() == 0 ? 1 : static_cast<size_t>(want.shape().back());

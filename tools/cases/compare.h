@@ -41,8 +41,6 @@ constexpr double kF32Tolerance = 1e-4;
 //
 // Of the recorded cases, errors are 1.5 to 4.5 times smaller than this (tests/golden/wrong_layer_test.cpp: what it refuses).
 std::vector<double> tolerances(const HostTensor &want, double roundoff, const Roundings &roundings);
-// u of what is stored in a dtype: 0 for f32, unless its products are of tf32.
-double roundoff_of(DType dtype, Precision precision);
 
 // got[order[i]] against want[i], or got[i] without an order.
 OutputReport compare_values(const CaseOutput &output, const HostTensor &got, const HostTensor &want, const std::vector<double> &tolerance);

@@ -1,10 +1,11 @@
 #include "tools/cases/verify_case.h"
 
 #include "runtime/cuda/mirrors.h"
+#include "runtime/elements.h"
 #include "runtime/text.h"
+#include "tools/cases/row_notes.h"
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
 namespace moa::tools {
@@ -24,7 +25,7 @@ DType stored_as(const Plan &plan, const std::string &name) {
 }
 
 bool is_narrow(DType dtype) {
-    return dtype == DType::bf16 || dtype == DType::f16;
+    return is_storage(dtype) && dtype != DType::f32;
 }
 
 }  // namespace
@@ -64,28 +65,54 @@ namespace {
 class Verification {
 public:
     Verification(const CaseLayer &layer, const PlanOptions &options)
-        : layer_(layer), options_(options), rounds_(roundoff_of(options.dtype, options.precision) > 0) {
+        : layer_(layer), options_(options) {
     }
 
     Status run();
     CaseReport report() const;
 
 private:
+    Status find_precision();
     HostTensor wanted(const CaseOutput &output) const;
     OutputReport compare(const CaseOutput &output) const;
     OutputReport compare_route(const CaseOutput &output) const;
 
     const CaseLayer &layer_;
     const PlanOptions &options_;
-    bool rounds_;              // on the way, more than f32 does
+    Precision precision_ = Precision::exact;
+    bool rounds_ = false;      // on the way, more than f32 does
     Outputs got_;              // with recorded routes imposed below f32
     Outputs selected_;         // with the layer's own routes; below f32
     Outputs exact_, rounded_;  // in f32, of the inputs as they are and of the rounded ones; below f32
-    std::set<std::string> rows_;
+    std::vector<std::string> rows_, warnings_;
     std::map<std::string, double> roundoffs_;  // of outputs that are rounded on the way
 };
 
+// f32 runs exactly whatever its precision is, unless a row multiplies in tf32.
+Status Verification::find_precision() {
+    rounds_ = inner_roundoff(options_.dtype, Precision::exact) > 0;
+    if (options_.precision == Precision::exact) {
+        return {};
+    }
+    const Result<Plan> plan = layer_.plan(options_, false);
+    if (!plan.ok()) {
+        return plan.status();
+    }
+    const std::vector<std::string> rows = rows_of(plan->steps());
+    const auto built = built_rows();
+    const bool tf32 = std::any_of(built.begin(), built.end(), [&](const Row &row) { return row.dtype == "tf32" && std::find(rows.begin(), rows.end(), row.name) != rows.end(); });
+    precision_ = tf32 ? options_.precision : Precision::exact;
+    rounds_ = inner_roundoff(options_.dtype, precision_) > 0;
+    return {};
+}
+
 Status Verification::run() {
+    if (Status status = find_precision(); !status) {
+        return status;
+    }
+    if (rounds_ && layer_.routes_missing) {
+        return {Code::unsupported, "its routes were not recorded, and below f32 rounding moves them"};
+    }
     const auto execute = [&](const PlanOptions &options, bool impose, const Plan *rounded_as, Outputs &outputs) -> Result<Plan> {
         Result<Plan> plan = layer_.plan(options, impose);
         if (!plan.ok()) {
@@ -102,15 +129,12 @@ Status Verification::run() {
     if (!plan.ok()) {
         return plan.status();
     }
-    for (const Plan::Step &step : plan->steps()) {
-        if (!step.row.empty()) {
-            rows_.insert(step.row);
-        }
-    }
+    rows_ = rows_of(plan->steps());
+    warnings_ = reference_warnings(plan->steps(), options_.rows);
     for (const auto &[name, tensor] : got_) {
         // Similarities and soft scores are f32 and exact in every precision.
         if (is_narrow(tensor.dtype()) || (tensor.dtype() == DType::f32 && name == "out")) {
-            roundoffs_[name] = roundoff_of(tensor.dtype(), options_.precision);
+            roundoffs_[name] = inner_roundoff(tensor.dtype(), precision_);
         }
     }
     if (!rounds_) {
@@ -162,7 +186,8 @@ OutputReport Verification::compare_route(const CaseOutput &output) const {
 
 CaseReport Verification::report() const {
     CaseReport result;
-    result.rows.assign(rows_.begin(), rows_.end());
+    result.rows = rows_;
+    result.warnings = warnings_;
     for (const CaseOutput &output : layer_.outputs) {
         if (output.want) {
             result.outputs.push_back(output.selection ? compare_route(output) : compare(output));
@@ -197,7 +222,7 @@ Status check_shapes(const CaseLayer &layer, const RecordedCase &recorded) {
 }  // namespace
 
 Result<CaseReport> verify_case(const RecordedCase &recorded, const PlanOptions &options) {
-    const auto without_outputs = [](Verdict verdict, const Status &status) { return CaseReport{verdict, status.message(), {}, {}}; };
+    const auto without_outputs = [](Verdict verdict, const Status &status) { return CaseReport{verdict, status.message(), {}, {}, {}}; };
     const auto unsupported = [&](const Status &status) { return without_outputs(Verdict::unsupported, status); };
     const Result<CaseLayer> layer = layer_of(recorded);
     if (!layer.ok()) {
@@ -205,9 +230,6 @@ Result<CaseReport> verify_case(const RecordedCase &recorded, const PlanOptions &
     }
     if (Status status = check_shapes(*layer, recorded); !status) {
         return status;
-    }
-    if (roundoff_of(options.dtype, options.precision) > 0 && layer->routes_missing) {
-        return unsupported({Code::unsupported, "its routes were not recorded, and below f32 rounding moves them"});
     }
     if (std::none_of(layer->outputs.begin(), layer->outputs.end(), [](const CaseOutput &o) { return o.want.has_value(); })) {
         return Status(invalid("the case has no recorded outputs"));

@@ -26,7 +26,8 @@ struct CaseReport {
     Verdict verdict = Verdict::pass;
     std::string reason;  // of what is unsupported, or did not run
     std::vector<OutputReport> outputs;
-    std::vector<std::string> rows;  // that ran
+    std::vector<std::string> rows;      // that ran
+    std::vector<std::string> warnings;  // steps that ran reference rows
 };
 
 // The layer's outputs against the recorded ones. Below f32, rounding moves near ties of the routing: the recorded routes are

@@ -1,8 +1,7 @@
 #include "tools/models/masked_lm.h"
 
-#include "runtime/bf16.h"
 #include "runtime/cuda/mirrors.h"
-#include "runtime/f16.h"
+#include "runtime/elements.h"
 #include "runtime/text.h"
 
 #include <algorithm>
@@ -32,21 +31,11 @@ public:
     }
     void load(std::span<const float> values) {
         for (size_t i = 0; i < values.size(); i++) {
-            if (dtype_ == DType::bf16) {
-                reinterpret_cast<uint16_t *>(bytes_.data())[i] = f32_to_bf16(values[i]);
-            } else if (dtype_ == DType::f16) {
-                reinterpret_cast<uint16_t *>(bytes_.data())[i] = f32_to_f16(values[i]);
-            } else {
-                reinterpret_cast<float *>(bytes_.data())[i] = values[i];
-            }
+            store_element(dtype_, bytes_.data() + i * size_bytes(dtype_), values[i]);
         }
     }
     float operator[](size_t i) const {
-        if (dtype_ == DType::f32) {
-            return reinterpret_cast<const float *>(bytes_.data())[i];
-        }
-        const uint16_t bits = reinterpret_cast<const uint16_t *>(bytes_.data())[i];
-        return dtype_ == DType::bf16 ? bf16_to_f32(bits) : f16_to_f32(bits);
+        return static_cast<float>(load_element(dtype_, bytes_.data() + i * size_bytes(dtype_)));
     }
     TensorView view(std::initializer_list<int64_t> shape) {
         return {bytes_.data(), dtype_, shape};
@@ -61,14 +50,19 @@ Result<std::vector<float>> floats(const TensorMap &tensors, const std::string &n
     const auto found = tensors.find(name);
     const std::vector<int64_t> wanted(shape);
     if (found == tensors.end()) {
-        return Status(Code::not_found, text("the model has no tensor {} {}", name, text_of(wanted)));
+        const auto why = tensors.unreadable.find(name);
+        return why == tensors.unreadable.end() ? Status(Code::not_found, text("the model has no tensor {} {}", name, text_of(wanted)))
+                                               : Status(Code::unsupported, text("the model's tensor {}, wanted f32, bf16 or f16 {}, is {}", name, text_of(wanted), why->second));
     }
     const TensorView &t = found->second;
-    if (t.dtype != DType::f32 || std::vector<int64_t>(t.shape.begin(), t.shape.begin() + t.rank) != wanted) {
-        return invalid("the model's tensor {} is {}, wanted f32 {}", name, t.describe(), text_of(wanted));
+    if (!is_storage(t.dtype) || std::vector<int64_t>(t.shape.begin(), t.shape.begin() + t.rank) != wanted) {
+        return invalid("the model's tensor {} is {}, wanted f32, bf16 or f16 {}", name, t.describe(), text_of(wanted));
     }
-    const auto *data = static_cast<const float *>(t.data);
-    return std::vector<float>(data, data + t.elements());
+    std::vector<float> values(static_cast<size_t>(t.elements()));
+    for (size_t i = 0; i < values.size(); i++) {
+        values[i] = static_cast<float>(load_element(t.dtype, static_cast<const std::byte *>(t.data) + i * size_bytes(t.dtype)));
+    }
+    return values;
 }
 
 }  // namespace
@@ -232,7 +226,7 @@ Result<std::vector<float>> MaskedLm::logits(std::span<const int32_t> tokens, int
         in.load(x);
         std::vector<int64_t> queries(static_cast<size_t>(batch * num_experts_ * routed_queries_)), keys(static_cast<size_t>(batch * num_experts_ * routed_key_values_));
         std::vector<NamedTensor> arguments{{"x", rows}, {"rotary_emb", angles}, {"out", result}};
-        const bool show = routes != nullptr && length > routed_queries_ && length > routed_key_values_;
+        const bool show = routes != nullptr && routed(length);
         if (show) {
             arguments.push_back({"query_indices", TensorView(queries.data(), DType::i64, {batch, num_experts_, routed_queries_})});
             arguments.push_back({"key_value_indices", TensorView(keys.data(), DType::i64, {batch, num_experts_, routed_key_values_})});

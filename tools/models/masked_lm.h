@@ -36,6 +36,10 @@ public:
     int64_t vocabulary() const {
         return num_tokens_;
     }
+    // Whether layers choose among that many positions; else every expert takes all of them.
+    bool routed(int64_t length) const {
+        return length > routed_queries_ && length > routed_key_values_;
+    }
     int32_t mask_token() const {
         return mask_token_;
     }

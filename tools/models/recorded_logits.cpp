@@ -1,5 +1,6 @@
 #include "tools/models/recorded_logits.h"
 
+#include "runtime/elements.h"
 #include "runtime/text.h"
 
 #include <algorithm>
@@ -8,9 +9,9 @@
 
 namespace moa::tools {
 
-bool RecordedComparison::pass(DType dtype) const {
-    if (dtype == DType::bf16) {
-        return finite && std::abs(restored - restored_by_recorded) <= kRestoredTolerance;
+bool RecordedComparison::pass(DType dtype, Precision precision) const {
+    if (const double roundoff = inner_roundoff(dtype, precision); roundoff > 0) {
+        return finite && std::abs(restored - restored_by_recorded) <= kRestoredTolerance && mean_difference <= kMeanRoundings * roundoff;
     }
     return finite && mean_difference <= kMeanTolerance && max_difference <= kMaxTolerance;
 }
