@@ -1,5 +1,5 @@
 #include "generators/codegen/checks.h"
-#include "generators/codegen/cuda/compile.h"
+#include "generators/codegen/cuda/stated.h"
 #include "generators/codegen/kernel.h"
 #include "generators/codegen/object_file.h"
 #include "generators/codegen/prefetch.h"
@@ -172,7 +172,10 @@ void compile_row(const Row &row, const cuda::CudaOptions &options, const std::ma
     Halide::set_custom_compile_time_error_reporter(&reporter);
     const Kernel kernel = operation->second(row, target);
     if (target.has_feature(Halide::Target::CUDA)) {
-        cuda::compile_cuda(kernel, row.function(), target, options, files);
+        const std::string warning = cuda::check_stated(row, cuda::compile_cuda(kernel, row.function(), target, options, files));
+        if (!warning.empty()) {
+            reporter.warning(warning.c_str());
+        }
     } else {
         Halide::Pipeline pipeline(kernel.outputs);
         pipeline.add_custom_lowering_pass(new PrefetchLines);

@@ -117,7 +117,7 @@ std::map<std::string, std::pair<int, int>> ranges_at(const Json &row, const std:
 }
 
 Row row_of(const Json &json, const std::string &where) {
-    check_keys(json, where, {"op", "schedule", "target", "dtype", "static", "knobs", "accept", "shared_bytes", "source", "note", "halide"});
+    check_keys(json, where, {"op", "schedule", "target", "dtype", "static", "knobs", "accept", "shared_bytes", "spill_bytes", "source", "note", "halide"});
     Row row;
     row.op = name_at(json, where, "op");
     row.schedule = name_at(json, where, "schedule");
@@ -130,6 +130,7 @@ Row row_of(const Json &json, const std::string &where) {
     row.knobs = values_at(json, where, "knobs");
     row.accept = ranges_at(json, where);
     row.shared_bytes = integer(json.value("shared_bytes", Json(0)), where, "shared_bytes");
+    row.spill_bytes = integer(json.value("spill_bytes", Json(0)), where, "spill_bytes");
     return row;
 }
 
@@ -149,7 +150,7 @@ std::vector<Row> rows_of_file(const std::string &path, const std::string &schedu
     std::vector<Row> rows;
     for (Json entry : json["rows"]) {
         const std::string where = path + ": row " + std::to_string(rows.size() + 1);
-        check_keys(entry, where, {"algorithm", "schedule", "target", "dtype", "static", "knobs", "accept", "shared_bytes", "source", "note"});
+        check_keys(entry, where, {"algorithm", "schedule", "target", "dtype", "static", "knobs", "accept", "shared_bytes", "spill_bytes", "source", "note"});
         const std::string algorithm = name_or(entry, where, "algorithm", name_or(json, path, "algorithm", op));
         entry.erase("algorithm");
         entry["op"] = op;
@@ -252,7 +253,12 @@ std::vector<Row> read_rows(const std::vector<std::string> &paths, const std::vec
 }
 
 std::string to_json(const Row &row) {
-    const Json json = {{"op", row.op}, {"schedule", row.schedule}, {"target", row.target}, {"dtype", row.dtype}, {"static", row.statics.all()}, {"knobs", row.knobs.all()}, {"halide", row.compiled_for.halide}};
+    Json json = {{"op", row.op}, {"schedule", row.schedule}, {"target", row.target}, {"dtype", row.dtype}, {"static", row.statics.all()}, {"knobs", row.knobs.all()}, {"halide", row.compiled_for.halide}};
+    for (const auto &[name, bytes] : {std::pair{"shared_bytes", row.shared_bytes}, {"spill_bytes", row.spill_bytes}}) {
+        if (bytes != 0) {
+            json[name] = bytes;
+        }
+    }
     return json.dump(2) + "\n";
 }
 

@@ -56,7 +56,8 @@ struct Row {
     Values statics;                                     // fixed when the row is compiled; the problem's value must be equal
     Values knobs;                                       // read by the schedule alone
     std::map<std::string, std::pair<int, int>> accept;  // inclusive ranges of problem values that the row takes
-    int shared_bytes = 0;                               // CUDA: shared memory that a block takes
+    int shared_bytes = 0;                               // CUDA: shared memory that a block takes; 0: what every GPU gives unasked
+    int spill_bytes = 0;                                // CUDA: of registers that a thread may keep in memory
     std::string file;                                   // that the row came from
     std::string algorithm;                              // generators/<algorithm>.cpp defines the operation
     std::string schedule_source;                        // path of the C++ file that holds the schedule

@@ -68,6 +68,10 @@ TEST_F(RowFile, OneRowSurvivesTheWayThroughItsOwnFile) {
     const Row copy = read_row(write("row.json", to_json(row)));
     EXPECT_EQ(copy.symbol(), row.symbol());
     EXPECT_EQ(copy.compiled_for.halide, "x86-64-linux");
+    const Row kernel = read(file_with(R"({"schedule": "cpu", "target": "cuda_80", "dtype": "any", "shared_bytes": 65536, "spill_bytes": 8})"), {{"cuda_80"}, {}, {}})[0];
+    const Row copied = read_row(write("row.json", to_json(kernel)));
+    EXPECT_EQ(copied.shared_bytes, 65536);
+    EXPECT_EQ(copied.spill_bytes, 8);
 }
 
 TEST_F(RowFile, FiltersKeepWhatWasAskedFor) {
@@ -118,6 +122,7 @@ TEST_F(RowFile, MistakesAreNamed) {
     expect(file_with(R"({"schedule": "cpu", "target": "x86", "dtype": "f32", "knobs": 3})"), "\"knobs\" must be an object");
     expect(file_with(R"({"schedule": "cpu", "target": "x86", "dtype": "f32", "accept": {"n": [2, 1]}})"), "range of \"n\" is empty");
     expect(file_with(R"({"schedule": "cpu", "target": "cuda_80", "dtype": "f32", "shared_bytes": "8K"})"), "\"shared_bytes\" must be an integer");
+    expect(file_with(R"({"schedule": "cpu", "target": "cuda_80", "dtype": "f32", "spill_bytes": -4})"), "\"spill_bytes\" must be an integer");
     expect(file_with(R"({"schedule": "slow", "target": "x86", "dtype": "f32"})"), "there is no schedule source");
     expect(file_with(std::string(kPlain) + ", " + kPlain), "row combine__cpu_x86_f32 is there twice");
     EXPECT_NE(refusal(file_with(kPlain), {{"x87"}, {}, {}}).find("unknown target \"x87\""), std::string::npos);

@@ -46,6 +46,39 @@ private:
     size_t bytes_;
 };
 
+// How much shared memory a module's host code asks for.
+class SharedMemory : public Halide::Internal::IRVisitor {
+public:
+    int bytes = 0;
+
+private:
+    using IRVisitor::visit;
+    void visit(const Halide::Internal::Let *let) override {
+        const Halide::Internal::ScopedBinding<Halide::Expr> bound(values_, let->name, let->value);
+        IRVisitor::visit(let);
+    }
+    void visit(const Halide::Internal::LetStmt *let) override {
+        const Halide::Internal::ScopedBinding<Halide::Expr> bound(values_, let->name, let->value);
+        IRVisitor::visit(let);
+    }
+    void visit(const Halide::Internal::Call *call) override {
+        IRVisitor::visit(call);
+        if (call->name != "halide_cuda_run" || bytes == CudaReport::kUnknown) {
+            return;
+        }
+        constexpr size_t kBehind = 4;  // then come sizes, arguments, and which of them are buffers
+        const Halide::Expr asked = Halide::Internal::simplify(value_of(call->args.at(call->args.size() - kBehind)));
+        const auto known = Halide::Internal::as_const_int(asked);
+        bytes = known ? std::max(bytes, static_cast<int>(*known)) : CudaReport::kUnknown;
+    }
+    Halide::Expr value_of(const Halide::Expr &e) const {
+        const auto *variable = e.as<Halide::Internal::Variable>();
+        return variable != nullptr && values_.contains(variable->name) ? value_of(values_.get(variable->name)) : e;
+    }
+
+    Halide::Internal::Scope<Halide::Expr> values_;
+};
+
 bool is_device_code(const Halide::Buffer<> &buffer) {
     return buffer.name().find("gpu_source_kernels") != std::string::npos;
 }
@@ -118,10 +151,13 @@ CudaReport compile_cuda(const Kernel &kernel, const std::string &function, const
         code_bytes = bundle.size();
         linked.append(buffer_of(bundle, buffer.name()));
     }
+    SharedMemory shared;
     for (Halide::Internal::LoweredFunc lowered : module.functions()) {
+        lowered.body.accept(&shared);
         lowered.body = CodeLength(code_bytes).mutate(lowered.body);
         linked.append(lowered);
     }
+    report.shared_bytes = shared.bytes;
     linked.compile(files);
     return report;
 }

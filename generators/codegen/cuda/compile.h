@@ -24,6 +24,8 @@ struct CudaReport {
     LinkedPtx ptx;
     std::vector<CopyLoop> loops;
     std::map<int, KernelFigures> figures;  // by architecture
+    int shared_bytes = 0;                  // the most that a launch asks for; kUnknown: it follows from sizes
+    static constexpr int kUnknown = -1;
 };
 
 // Lowers, links and assembles. The bundle of bundle.h takes the place of the PTX in the module. Throws std::runtime_error; a
