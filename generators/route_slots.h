@@ -14,7 +14,7 @@ struct SlotRoutes {
     Halide::Param<int> soft{"soft"}, source_div{"source_div"};
     Halide::Var k{"k"}, n{"n"}, r{"r"}, b{"b"};
     Halide::Func scores{"scores"};  // (k, r, b): 0 where masked, else 1, or y if soft
-    Halide::Func valid{"valid"};    // (k, r, b): mask of the source's token
+    Halide::Func valid{"valid"};    // (k, r, b): mask of the source's token, as 0 or 1
     Halide::Func slots{"slots"};    // (n, r, b): the slot of a position, -1 where it has none
     Halide::Func rows{"rows"};      // (k, r, b): row of the source's token among those of all batch rows
 
@@ -36,7 +36,7 @@ struct SlotRoutes {
     void define_routes() {
         const Halide::Expr source = b / source_div;
         scores(k, r, b) = select(mask(position(k), b) == 0, 0.f, soft != 0, y(position(k), r, b), 1.f);
-        valid(k, r, b) = mask(position(k), source);
+        valid(k, r, b) = Halide::cast<uint8_t>(mask(position(k), source) != 0);
         rows(k, r, b) = source * positions() + position(k);
         allow_any_stride(mask, y);
         for (int axis = 0; axis < 3; axis++) {

@@ -21,7 +21,7 @@ SelectSlots make_select_slots(Type, const Values &statics) {
     const Expr position = unsafe_promise_clamped(op.chosen(j, r, b), 0, positions - 1);
     op.indices(j, r, b) = position;
     op.scores(j, r, b) = select(selection.mask(position, b) == 0, 0.f, 1.f);
-    op.valid(j, r, b) = selection.mask(position, source);
+    op.valid(j, r, b) = cast<uint8_t>(selection.mask(position, source) != 0);
     op.rows(j, r, b) = source * positions + position;
     const TokenSelection::Place place = selection.place(n % kWord, n / kWord);
     op.slots(n, r, b) = select(place.selected, place.slot, -1);

@@ -123,7 +123,11 @@ std::string_view name_of(CpuFeature feature) {
 }
 
 DeviceDescription describe_host() {
-    return {Device{}, host().name, host().features, usable_cores()};
+    try {
+        return {Device{}, host().name, host().features, usable_cores()};
+    } catch (...) {  // no memory for a name
+        return {Device{}, {}, host_features(), usable_cores()};
+    }
 }
 
 }  // namespace moa

@@ -1,10 +1,13 @@
 #include "moa/plan.h"
 
 #include "moa/huge_pages.h"
+#include "runtime/arguments.h"
+#include "runtime/caught.h"
 #include "runtime/cuda/memory.h"
 #include "runtime/plan_builder.h"
 #include "runtime/text.h"
 
+#include <algorithm>
 #include <array>
 #include <new>
 
@@ -12,84 +15,23 @@ namespace moa {
 
 namespace {
 
-constexpr size_t kMaxArguments = 24;
-
-struct Span {
-    const std::byte *begin = nullptr;
-    const std::byte *end = nullptr;
-
-    bool meets(const Span &other) const {
-        return begin < other.end && other.begin < end;
-    }
-};
-
-Span memory_of(const TensorView &tensor) {
-    int64_t last = 0;
-    for (int axis = 0; axis < tensor.rank; axis++) {
-        if (tensor.shape[axis] == 0) {
-            return {};
-        }
-        last += (tensor.shape[axis] - 1) * tensor.strides[axis];
-    }
-    const auto *begin = static_cast<const std::byte *>(tensor.data);
-    return {begin, begin + static_cast<size_t>(last + 1) * size_bytes(tensor.dtype)};
-}
-
-bool is_mask(DType dtype) {
-    return dtype == DType::boolean || dtype == DType::u8;
-}
-
-Status check_layout(const Plan::Argument &wanted, const TensorView &given) {
-    int64_t span = 0;
-    for (int axis = 0; axis < given.rank; axis++) {
-        const int64_t stride = given.strides[axis];
-        if (stride < 0) {
-            return invalid("{}: stride {} of axis {} is negative", wanted.name, stride, axis);
-        }
-        if (wanted.output && stride == 0 && given.shape[axis] > 1) {
-            return invalid("{}: an output's axis {} of size {} has stride 0", wanted.name, axis, given.shape[axis]);
-        }
-        if (given.shape[axis] > 1) {
-            const int64_t limit = INT64_C(0x7fffffff);
-            if (stride > limit || span + (given.shape[axis] - 1) * stride > limit) {
-                return invalid("{}: {} spans more than 2^31 elements, which no kernel indexes", wanted.name, given.describe());
-            }
-            span += (given.shape[axis] - 1) * stride;
-        }
-    }
-    const int inner = given.rank - 1;
-    if (given.shape[inner] > 1 && given.strides[inner] != 1 && !(given.strides[inner] == 0 && !wanted.output && is_mask(wanted.dtype))) {
-        return invalid("{}: the innermost stride is {}, must be 1", wanted.name, given.strides[inner]);
-    }
-    if (reinterpret_cast<uintptr_t>(given.data) % size_bytes(given.dtype) != 0) {
-        return invalid("{}: its address is not aligned to {} bytes", wanted.name, size_bytes(given.dtype));
-    }
-    return {};
-}
+constexpr size_t kMaxArguments = PlanImpl::kMaxArguments;
 
 Status check_argument(const Device &device, const Plan::Argument &wanted, const TensorView &given) {
-    const bool same_dtype = given.dtype == wanted.dtype || (is_mask(given.dtype) && is_mask(wanted.dtype));
-    bool same_shape = given.rank == static_cast<int>(wanted.shape.size());
-    for (int axis = 0; same_shape && axis < given.rank; axis++) {
-        same_shape = given.shape[axis] == wanted.shape[axis];
-    }
-    if (!same_dtype || !same_shape || given.device != device) {
-        return invalid("{}: the plan wants {} {} on {}, not {}", wanted.name, name_of(wanted.dtype), text_of(wanted.shape),
-                       name_of(device), given.describe());
-    }
-    if (given.elements() == 0) {
-        return {};
-    }
-    if (given.data == nullptr) {
-        return invalid("{}: no memory (null data)", wanted.name);
-    }
-    return check_layout(wanted, given);
+    Status status = check_kind({"the plan", wanted.name, {&wanted.dtype, 1}, wanted.shape, device}, given);
+    status = status.ok() ? check_memory(wanted.name, given) : status;
+    return status.ok() ? check_strides(wanted.name, given, wanted.output) : status;
 }
 
-Status check_overlap(const std::vector<Plan::Argument> &arguments, const std::array<TensorView, kMaxArguments> &bound) {
+using Bound = std::array<TensorView, kMaxArguments>;
+
+Status check_overlap(const std::vector<Plan::Argument> &arguments, const Bound &bound, const TensorView &workspace) {
     for (size_t i = 0; i < arguments.size(); i++) {
+        if (bound[i].data != nullptr && may_overlap(bound[i], workspace)) {
+            return invalid("{} overlaps the workspace", arguments[i].name);
+        }
         for (size_t j = 0; j < arguments.size() && arguments[i].output; j++) {
-            if (i != j && bound[i].data != nullptr && bound[j].data != nullptr && memory_of(bound[i]).meets(memory_of(bound[j]))) {
+            if (i != j && bound[i].data != nullptr && bound[j].data != nullptr && may_overlap(bound[i], bound[j])) {
                 return invalid("output {} overlaps {}", arguments[i].name, arguments[j].name);
             }
         }
@@ -97,7 +39,7 @@ Status check_overlap(const std::vector<Plan::Argument> &arguments, const std::ar
     return {};
 }
 
-Status bind(const PlanImpl &plan, std::span<const NamedTensor> tensors, std::array<TensorView, kMaxArguments> &bound) {
+Status bind(const PlanImpl &plan, std::span<const NamedTensor> tensors, Bound &bound) {
     std::array<bool, kMaxArguments> seen{};
     for (const NamedTensor &given : tensors) {
         size_t index = 0;
@@ -114,7 +56,7 @@ Status bind(const PlanImpl &plan, std::span<const NamedTensor> tensors, std::arr
         if (Status status = check_argument(plan.device, plan.arguments[index], given.tensor); !status) {
             return status;
         }
-        bound[index] = given.tensor;
+        bound[index] = with_plain_strides(given.tensor);
     }
     for (size_t index = 0; index < plan.arguments.size(); index++) {
         if (!seen[index] && !plan.arguments[index].optional) {
@@ -122,7 +64,7 @@ Status bind(const PlanImpl &plan, std::span<const NamedTensor> tensors, std::arr
                            name_of(plan.arguments[index].dtype), text_of(plan.arguments[index].shape));
         }
     }
-    return check_overlap(plan.arguments, bound);
+    return {};
 }
 
 }  // namespace
@@ -153,12 +95,38 @@ Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> work
 
 namespace {
 
-using Bound = std::array<TensorView, kMaxArguments>;
+// Whether every tensor lies as while the plan was made, so that its steps have been checked already.
+bool as_planned(const Bound &bound, size_t count) {
+    constexpr uintptr_t kVector = 16;  // the longest alignment that a row asks for
+    return std::all_of(bound.begin(), bound.begin() + static_cast<std::ptrdiff_t>(count),
+                       [](const TensorView &tensor) { return tensor.data == nullptr || (tensor.contiguous() && reinterpret_cast<uintptr_t>(tensor.data) % kVector == 0); });
+}
 
-Status check_run(const PlanImpl &plan, std::span<const NamedTensor> tensors, std::span<std::byte> workspace, Bound &bound) {
-    if (plan.arguments.size() > kMaxArguments) {
-        return {Code::internal, "a plan with too many arguments"};
+// What steps find wrong, by a rehearsal: values on the host, and tensors that no kernel takes as they lie. `bound` is what they will see.
+Status check_steps(const PlanImpl &plan, std::span<std::byte> workspace, const Bound &bound) {
+    const bool known = as_planned(bound, plan.arguments.size());
+    if (known && plan.checks.empty()) {
+        return {};
     }
+    Run run = Run::rehearsal(plan.description);
+    const Frame frame(plan, &run, workspace.data(), bound.data(), nullptr);
+    for (const PlanImpl::Action &check : plan.checks) {
+        if (Status status = check(frame); !status) {
+            return status;
+        }
+    }
+    for (size_t step = 0; step < plan.actions.size() && !known; step++) {
+        const bool on_host = plan.steps[step].row.empty();
+        if (Status status = on_host ? Status() : plan.actions[step](frame); !status) {
+            return {status.code(), text("{}: {}", plan.steps[step].name, status.message())};
+        }
+    }
+    return {};
+}
+
+// What is wrong with the arguments and the workspace as such. With check_steps() it is all that can be wrong with a run before its first
+// write and its first launch.
+Status check_run(const PlanImpl &plan, std::span<const NamedTensor> tensors, std::span<std::byte> workspace, Bound &bound) {
     if (Status status = bind(plan, tensors, bound); !status) {
         return status;
     }
@@ -169,7 +137,7 @@ Status check_run(const PlanImpl &plan, std::span<const NamedTensor> tensors, std
     if (reinterpret_cast<uintptr_t>(workspace.data()) % Plan::kWorkspaceAlignment != 0) {
         return invalid("the workspace is not aligned to {} bytes", Plan::kWorkspaceAlignment);
     }
-    return {};
+    return check_overlap(plan.arguments, bound, TensorView(workspace.data(), DType::u8, {static_cast<int64_t>(workspace.size())}, plan.device));
 }
 
 // All steps in order, between calls of begin(step) and end(step).
@@ -197,7 +165,7 @@ std::span<std::byte> scratch_of(const PlanImpl &plan, size_t step, std::span<std
 
 }  // namespace
 
-Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> workspace, const Observer &observer, void *stream) const {
+Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> workspace, const Observer &observer, void *stream) const try {
     const PlanImpl &plan = *impl_;
     Bound bound{};
     if (Status status = check_run(plan, tensors, workspace, bound); !status) {
@@ -210,6 +178,9 @@ Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> work
         return Status();
     };
     if (plan.context == nullptr) {
+        if (Status status = check_steps(plan, workspace, bound); !status) {
+            return status;
+        }
         Run run(plan.threads, workspace.subspan(plan.temporary_bytes, plan.scratch_bytes));
         return run_steps(
             plan, Frame(plan, &run, workspace.data(), bound.data(), nullptr), [](size_t) { return Status(); }, end);
@@ -219,6 +190,9 @@ Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> work
         return current.status();
     }
     const StandIns stand_ins(plan, bound, workspace);
+    if (Status status = check_steps(plan, workspace, bound); !status) {
+        return status;
+    }
     Run run(*plan.context, stream, {});
     const auto begin = [&](size_t step) {
         run.move_to(stream, scratch_of(plan, step, workspace));
@@ -227,6 +201,8 @@ Status Plan::run(std::span<const NamedTensor> tensors, std::span<std::byte> work
     Status status = stand_ins.copy_inputs(stream);
     status = status.ok() ? run_steps(plan, Frame(plan, &run, workspace.data(), bound.data(), nullptr), begin, end) : status;
     return status.ok() ? stand_ins.copy_outputs(stream) : status;
+} catch (...) {
+    return caught("Plan::run");
 }
 
 Status run_on_streams(const PlanImpl &plan, std::span<const NamedTensor> tensors, std::span<std::byte> workspace, StepStreams &streams) {
@@ -235,6 +211,9 @@ Status run_on_streams(const PlanImpl &plan, std::span<const NamedTensor> tensors
         return status;
     }
     const StandIns stand_ins(plan, bound, workspace);
+    if (Status status = check_steps(plan, workspace, bound); !status) {
+        return status;
+    }
     if (stand_ins.any()) {
         streams.one_after_another();
     }
@@ -272,7 +251,7 @@ Status run_and_wait(const Plan &plan, const std::shared_ptr<const cuda::Context>
 
 }  // namespace
 
-Status Plan::run(std::span<const NamedTensor> tensors) const {
+Status Plan::run(std::span<const NamedTensor> tensors) const try {
     if (impl_->context != nullptr) {
         return run_and_wait(*this, impl_->context, tensors);
     }
@@ -286,6 +265,8 @@ Status Plan::run(std::span<const NamedTensor> tensors) const {
     Status status = run(tensors, workspace);
     ::operator delete (memory, std::align_val_t{kWorkspaceAlignment});
     return status;
+} catch (...) {
+    return caught("Plan::run");
 }
 
 }  // namespace moa

@@ -10,25 +10,6 @@
 
 namespace moa {
 
-namespace {
-
-View dense_view(void *data, DType dtype, const std::vector<int64_t> &shape) {
-    return View::of(TensorView(data, dtype, std::span<const int64_t>(shape)));
-}
-
-int64_t product(const std::vector<int64_t> &shape) {
-    int64_t elements = 1;
-    for (const int64_t extent : shape) {
-        if (extent != 0 && elements > std::numeric_limits<int64_t>::max() / 16 / extent) {
-            return -1;
-        }
-        elements *= extent;
-    }
-    return elements;
-}
-
-}  // namespace
-
 Frame::Frame(const PlanImpl &plan, Run *run, std::byte *workspace, const TensorView *arguments, std::vector<int> *touched)
     : plan_(plan), run_(run), workspace_(workspace), arguments_(arguments), touched_(touched) {
 }
@@ -80,16 +61,42 @@ PlanBuilder::PlanBuilder(const PlanOptions &options)
         fail(invalid("threads is {}, must be 0 (one a core) to {}", options.threads, Run::kMaxThreads));
     }
     ThreadPool::instance().follow_process();
-    if (options.device.type != DeviceType::cpu) {
+    const DeviceType type = options.device.type;
+    if (type == DeviceType::cpu && options.device != Device{}) {
+        fail(invalid("device {}: there is one cpu, of index 0 or -1", name_of(options.device)));
+    } else if (type != DeviceType::cpu && type != DeviceType::cuda) {
+        fail(Status(Code::unsupported, text("device {}: plans are made for cpu and cuda", name_of(options.device))));
+    } else if (type == DeviceType::cuda) {
         open_gpu();
+    } else {
+        plan_->device = {};
     }
-    if (options.dtype != DType::f32 && options.dtype != DType::bf16 && (options.dtype != DType::f16 || options.device.type == DeviceType::cpu)) {
+    if (options.dtype != DType::f32 && options.dtype != DType::bf16 && (options.dtype != DType::f16 || type == DeviceType::cpu)) {
         fail(Status(Code::unsupported, text("dtype {}: layers run in f32 or bf16, and on GPUs in f16", name_of(options.dtype))));
     }
-    for (const std::string &name : options.rows) {
+    check_forced_rows();
+}
+
+// Each is built, and the only one of its operation. Whether the plan has the operation is known at the end.
+void PlanBuilder::check_forced_rows() {
+    std::vector<std::string_view> operations;
+    for (const std::string &name : options_.rows) {
         const auto rows = built_rows();
-        if (std::none_of(rows.begin(), rows.end(), [&](const Row &row) { return row.name == name; })) {
+        const auto row = std::find_if(rows.begin(), rows.end(), [&](const Row &built) { return built.name == name; });
+        if (row == rows.end()) {
             fail(Status(Code::not_found, text("no row named {} was built", name)));
+        } else if (std::find(operations.begin(), operations.end(), row->op) != operations.end()) {
+            fail(invalid("row {} is the second that is forced for {}", name, row->op));
+        } else {
+            operations.push_back(row->op);
+        }
+    }
+}
+
+void PlanBuilder::check_forced_steps() {
+    for (const std::string &name : options_.rows) {
+        if (std::none_of(plan_->steps.begin(), plan_->steps.end(), [&](const Plan::Step &step) { return step.row == name; })) {
+            fail(Status(Code::unsupported, text("row {} is forced, but no step of this plan is of its operation", name)));
         }
     }
 }
@@ -119,97 +126,6 @@ void PlanBuilder::keep(std::shared_ptr<const void> owner) {
     plan_->kept.push_back(std::move(owner));
 }
 
-Handle PlanBuilder::input(std::string name, DType dtype, std::vector<int64_t> shape) {
-    const Handle handle = output(std::move(name), dtype, std::move(shape));
-    plan_->arguments.back().output = false;
-    return handle;
-}
-
-Handle PlanBuilder::output(std::string name, DType dtype, std::vector<int64_t> shape, bool optional) {
-    PlanImpl::Tensor tensor(PlanImpl::Tensor::Kind::argument);
-    tensor.argument = static_cast<int>(plan_->arguments.size());
-    const int64_t elements = product(shape);
-    if (std::any_of(shape.begin(), shape.end(), [](int64_t extent) { return extent < 0; })) {
-        fail(invalid("{} has a negative size: {}", name, text_of(shape)));
-    } else if (elements < 0 || elements > std::numeric_limits<int32_t>::max()) {
-        fail(invalid("{} {} has more than 2^31 - 1 elements, which no kernel indexes", name, text_of(shape)));
-    }
-    tensor.view = dense_view(nullptr, dtype == DType::boolean ? DType::u8 : dtype, shape);
-    plan_->arguments.push_back({std::move(name), dtype, std::move(shape), true, optional});
-    plan_->tensors.push_back(tensor);
-    return Handle{static_cast<int>(plan_->tensors.size()) - 1};
-}
-
-Handle PlanBuilder::temporary(DType dtype, std::vector<int64_t> shape) {
-    PlanImpl::Tensor tensor(PlanImpl::Tensor::Kind::temporary);
-    const int64_t elements = product(shape);
-    if (elements < 0 || elements > std::numeric_limits<int32_t>::max()) {
-        fail(invalid("an intermediate of shape {} has more than 2^31 - 1 elements, which no kernel indexes", text_of(shape)));
-        shape.assign(shape.size(), 0);
-    }
-    tensor.view = dense_view(nullptr, dtype, shape);
-    tensor.bytes = rounded(static_cast<size_t>(std::max<int64_t>(elements, 0)) * size_bytes(dtype));
-    plan_->tensors.push_back(tensor);
-    return Handle{static_cast<int>(plan_->tensors.size()) - 1};
-}
-
-Handle PlanBuilder::reshape(Handle temporary, const std::vector<int64_t> &shape) {
-    PlanImpl::Tensor tensor = plan_->tensors[temporary.index];
-    tensor.same_as = tensor.same_as >= 0 ? tensor.same_as : temporary.index;
-    tensor.view = dense_view(nullptr, tensor.view.dtype, shape);
-    tensor.bytes = 0;
-    plan_->tensors.push_back(tensor);
-    return Handle{static_cast<int>(plan_->tensors.size()) - 1};
-}
-
-Handle PlanBuilder::insert(Handle temporary, int axis, int64_t extent) {
-    PlanImpl::Tensor tensor = plan_->tensors[temporary.index];
-    tensor.same_as = tensor.same_as >= 0 ? tensor.same_as : temporary.index;
-    tensor.view = tensor.view.insert(axis, {extent, 0});
-    tensor.bytes = 0;
-    plan_->tensors.push_back(tensor);
-    return Handle{static_cast<int>(plan_->tensors.size()) - 1};
-}
-
-Handle PlanBuilder::crop(Handle temporary, int axis, int64_t begin, int64_t extent) {
-    PlanImpl::Tensor tensor = plan_->tensors[temporary.index];
-    tensor.same_as = tensor.same_as >= 0 ? tensor.same_as : temporary.index;
-    tensor.part += static_cast<size_t>(begin * tensor.view.axes[axis].stride) * size_bytes(tensor.view.dtype);
-    tensor.view = tensor.view.crop(axis, begin, extent);
-    tensor.bytes = 0;
-    plan_->tensors.push_back(tensor);
-    return Handle{static_cast<int>(plan_->tensors.size()) - 1};
-}
-
-Handle PlanBuilder::constant(std::shared_ptr<const std::vector<float>> values, const std::vector<int64_t> &shape) {
-    const void *data = values->data();
-    return constant(std::move(values), data, DType::f32, shape);
-}
-
-Handle PlanBuilder::constant(std::shared_ptr<const std::vector<int32_t>> values, const std::vector<int64_t> &shape) {
-    const void *data = values->data();
-    return constant(std::move(values), data, DType::i32, shape);
-}
-
-Handle PlanBuilder::constant(std::shared_ptr<const void> owner, const void *values, DType dtype, const std::vector<int64_t> &shape) {
-    PlanImpl::Tensor tensor(PlanImpl::Tensor::Kind::constant);
-    tensor.view = dense_view(const_cast<void *>(values), dtype, shape);
-    if (on_gpu() && ok()) {
-        const size_t bytes = static_cast<size_t>(std::max<int64_t>(product(shape), 0)) * size_bytes(dtype);
-        Result<std::shared_ptr<const cuda::DeviceMemory>> memory = cuda::shared_upload(plan_->context, owner, values, bytes);
-        if (!memory.ok()) {
-            fail(memory.status());
-        } else {
-            tensor.view.data = (*memory)->data();
-            keep(std::move(*memory));
-        }
-    } else {
-        keep(std::move(owner));
-    }
-    plan_->tensors.push_back(tensor);
-    return Handle{static_cast<int>(plan_->tensors.size()) - 1};
-}
-
 Frame PlanBuilder::dry_frame(std::vector<int> *touched) const {
     return {*plan_, nullptr, nullptr, nullptr, touched};
 }
@@ -231,7 +147,16 @@ void PlanBuilder::use_cpu(int threads, size_t scratch_bytes_per_thread) {
     plan_->scratch_bytes = std::max(plan_->scratch_bytes, rounded(scratch_bytes_per_thread) * static_cast<size_t>(threads));
 }
 
+void PlanBuilder::check(PlanImpl::Action check) {
+    if (ok()) {
+        plan_->checks.push_back(std::move(check));
+    }
+}
+
 void PlanBuilder::host(std::string name, std::initializer_list<Handle> uses, PlanImpl::Action action) {
+    if (!ok()) {
+        return;
+    }
     std::vector<int> touched;
     const Frame frame = dry_frame(&touched);
     for (const Handle handle : uses) {
@@ -242,6 +167,10 @@ void PlanBuilder::host(std::string name, std::initializer_list<Handle> uses, Pla
 }
 
 Result<Plan> PlanBuilder::finish() {
+    plan_->description = device_;
+    if (ok()) {
+        check_forced_steps();
+    }
     if (!ok()) {
         return status_;
     }

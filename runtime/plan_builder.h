@@ -16,6 +16,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -86,6 +87,7 @@ struct PlanImpl {
         size_t bytes = 0;
         int first_use = -1, last_use = -1;  // steps; temporaries
     };
+    static constexpr size_t kMaxArguments = 24;
     using Action = std::function<Status(const Frame &)>;
     // What a step works on, for whoever runs steps side by side.
     struct Use {
@@ -105,11 +107,13 @@ struct PlanImpl {
     std::vector<Plan::Argument> arguments;
     std::vector<StandIn> stand_ins;
     std::vector<Tensor> tensors;
+    std::vector<Action> checks;  // of values that the host may read, before the first step; they may write to the workspace
     std::vector<Action> actions;
     std::vector<Use> uses;  // by step
     std::vector<Plan::Step> steps;
     std::vector<std::shared_ptr<const void>> kept;  // weights and constants
     Device device;
+    DeviceDescription description;
     std::shared_ptr<const cuda::Context> context;  // of a GPU; null: the cpu
     int threads = 1;
     size_t temporary_bytes = 0;
@@ -152,12 +156,14 @@ private:
 // Plan::run with streams of one's own choice; plans of GPUs only.
 Status run_on_streams(const PlanImpl &plan, std::span<const NamedTensor> tensors, std::span<std::byte> workspace, StepStreams &streams);
 
-// Strings operations together to a plan. The first failure sticks and comes back from finish().
+// Strings operations together to a plan. The first failure sticks and comes back from finish(): from then on nothing is computed,
+// allocated or added, and handles are none.
 class PlanBuilder {
 public:
     explicit PlanBuilder(const PlanOptions &options);
 
-    // Shapes are outermost first here, as in the public headers; frames give views innermost first.
+    // Shapes are outermost first here, as in the public headers; frames give views innermost first. None of more than 2^31 - 1
+    // elements, sizes of 0 counted as 1, so that counts of rows and products of sizes are small numbers, too.
     Handle input(std::string name, DType dtype, std::vector<int64_t> shape);
     Handle output(std::string name, DType dtype, std::vector<int64_t> shape, bool optional = false);
     Handle temporary(DType dtype, std::vector<int64_t> shape);
@@ -166,12 +172,22 @@ public:
     Handle insert(Handle temporary, int axis, int64_t extent = 1);
     // Part of a temporary: [begin, begin + extent) of an axis, counted from the innermost.
     Handle crop(Handle temporary, int axis, int64_t begin, int64_t extent);
+    // Values that a layer keeps.
     Handle constant(std::shared_ptr<const std::vector<float>> values, const std::vector<int64_t> &shape);
-    Handle constant(std::shared_ptr<const std::vector<int32_t>> values, const std::vector<int64_t> &shape);
+    // Values of the plan's own, computed once their shape is known to be one that fits.
+    Handle table(std::string_view name, const std::vector<int64_t> &shape, const std::function<std::vector<float>()> &make);
+    // 0, 1, ...
+    Handle ramp(const std::vector<int64_t> &shape);
+
+    // Whether kernels index a tensor of that shape; else the plan fails.
+    bool fits(std::string_view name, const std::vector<int64_t> &shape);
 
     void fail(Status status);
     bool ok() const {
         return status_.ok();
+    }
+    const Status &status() const {
+        return status_;
     }
     DType dtype() const {
         return options_.dtype;
@@ -187,12 +203,19 @@ public:
     // One launch. `make(frame)` gives the operation's arguments, `extra` what its problem() wants besides.
     template<class Make, class... Extra>
     void step(const std::string &name, Make make, Extra... extra) {
-        add_step(name, Handle(), std::move(make), extra...);
+        add_step(
+            name, Handle(), 1, [make = std::move(make)](const Frame &f, int64_t) { return make(f); }, extra...);
+    }
+    // `count` launches that differ in where they read and write alone: `make(frame, index)`. One step, so that making a plan takes
+    // no longer for more of them.
+    template<class Make, class... Extra>
+    void repeated_step(const std::string &name, int64_t count, Make make, Extra... extra) {
+        add_step(name, Handle(), count, std::move(make), extra...);
     }
     // The same for what only an optional output needs: nothing happens if the caller leaves it out.
     template<class Make>
-    void optional_step(const std::string &name, Handle output, Make make) {
-        add_step(name, output, std::move(make));
+    void optional_step(const std::string &name, Handle output, int64_t count, Make make) {
+        add_step(name, output, count, std::move(make));
     }
     // Whether the device has a row for an operation with these arguments.
     template<class Make>
@@ -204,6 +227,8 @@ public:
                  int64_t first = 0, int64_t count = 0);
     // Work without a kernel: copies of arguments and index widening on the host, copies and fills on a GPU.
     void host(std::string name, std::initializer_list<Handle> uses, PlanImpl::Action action);
+    // Refuses values of arguments. Every check comes before all steps; until then temporaries that steps use are free.
+    void check(PlanImpl::Action check);
 
     // Shapes of tensors, without memory.
     Frame shapes() const {
@@ -221,15 +246,23 @@ private:
     }
     // output: if there is one, the step does nothing unless it is bound.
     template<class Make, class... Extra>
-    void add_step(const std::string &name, Handle output, Make make, Extra... extra) {
-        if (!ok()) {
-            return;  // tensors of sizes that were refused are no longer what `make` expects
+    void add_step(const std::string &name, Handle output, int64_t count, Make make, Extra... extra) {
+        if (!ok() || count == 0) {
+            return;
         }
         std::vector<int> touched;
-        const Problem problem = ops::problem(make(dry_frame(&touched)), extra...);
-        if (const Row *row = choose(name, problem, touched, launch_of(make))) {
-            share_out(*row, make(dry_frame(nullptr)));
-            add(touched, [make = std::move(make), row, output](const Frame &f) { return !output || f.bound(output) ? ops::run(f.run(), *row, make(f)) : Status(); });
+        const Problem problem = ops::problem(make(dry_frame(&touched), 0), extra...);
+        const auto first = [&](const Frame &f) { return make(f, 0); };
+        if (const Row *row = choose(name, problem, touched, launch_of(first))) {
+            plan_->steps.back().launches *= static_cast<int>(count);
+            share_out(*row, make(dry_frame(nullptr), 0));
+            add(touched, [make = std::move(make), row, output, count](const Frame &f) {
+                Status status;
+                for (int64_t index = 0; index < count && status.ok() && (!output || f.bound(output)); index++) {
+                    status = ops::run(f.run(), *row, make(f, index));
+                }
+                return status;
+            });
         }
     }
     Frame dry_frame(std::vector<int> *touched) const;
@@ -253,6 +286,10 @@ private:
         }
     }
     Handle constant(std::shared_ptr<const void> owner, const void *values, DType dtype, const std::vector<int64_t> &shape);
+    Handle add(const PlanImpl::Tensor &tensor);
+    Handle part_of(Handle temporary, const std::function<void(PlanImpl::Tensor &)> &change);
+    void check_forced_rows();
+    void check_forced_steps();
     void place_temporaries();
 
     FloatEnvironment floats_;  // for what plans compute: tables, packed weights

@@ -1,6 +1,7 @@
 #include "runtime/prepared_linear.h"
 
 #include "moa/huge_pages.h"
+#include "runtime/caught.h"
 #include "runtime/elements.h"
 
 #include <cstring>
@@ -79,7 +80,7 @@ Result<const PreparedLinear::Packed *> PreparedLinear::packed(const PanelFormat 
 Result<std::unique_ptr<const PreparedLinear::Packed>> PreparedLinear::pack(const PanelFormat &format, const std::shared_ptr<const cuda::Context> &context) const {
     auto made = std::make_unique<Packed>();
     const size_t bytes = packed_bytes(format, out_, in_, experts_);
-    made->memory = std::make_unique_for_overwrite<std::byte[]>(bytes + kAlignment);
+    made->memory = with_memory(bytes + kAlignment, "packed weights", "", [&] { return std::make_unique_for_overwrite<std::byte[]>(bytes + kAlignment); });
     prefer_huge_pages({made->memory.get(), bytes + kAlignment});
     std::byte *panels = aligned(made->memory.get());
     pack_panels(format, weights_.data(), out_, in_, experts_, panels);

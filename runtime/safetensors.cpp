@@ -1,5 +1,6 @@
 #include "moa/safetensors.h"
 
+#include "runtime/caught.h"
 #include "runtime/file.h"
 #include "runtime/safetensors_header.h"
 #include "runtime/text.h"
@@ -133,7 +134,7 @@ Result<SafeTensors> SafeTensors::open(const std::string &path) try {
         return explained(file, file_bytes, path, header.status());
     }
     auto impl = std::make_shared<Impl>();
-    impl->data = allocate(opened->data_bytes);
+    impl->data = with_memory(opened->data_bytes, "data in", path, [&] { return allocate(opened->data_bytes); });
     if (!file.read(impl->data.get(), opened->data_bytes)) {
         return Status(Code::io_error, path + ": reading failed or the file became shorter");
     }
@@ -142,15 +143,15 @@ Result<SafeTensors> SafeTensors::open(const std::string &path) try {
         impl->add(entry);
     }
     return SafeTensors(std::move(impl));
-} catch (const std::bad_alloc &) {
-    return Status(Code::out_of_memory, path + ": too large for the memory there is");
+} catch (...) {
+    return caught("SafeTensors::open");
 }
 
 const TensorMap &SafeTensors::tensors() const {
     return impl_->tensors;
 }
 
-TensorMap SafeTensors::tensors(std::string_view prefix) const {
+TensorMap SafeTensors::tensors(std::string_view prefix) const try {
     TensorMap result;
     for (const auto &[name, tensor] : impl_->tensors) {
         if (std::string_view(name).starts_with(prefix)) {
@@ -163,14 +164,18 @@ TensorMap SafeTensors::tensors(std::string_view prefix) const {
         }
     }
     return result;
+} catch (...) {
+    return {};
 }
 
-Result<TensorView> SafeTensors::tensor(std::string_view name) const {
+Result<TensorView> SafeTensors::tensor(std::string_view name) const try {
     if (const auto found = impl_->tensors.find(name); found != impl_->tensors.end()) {
         return found->second;
     }
     const auto why = impl_->tensors.unreadable.find(name);
     return why != impl_->tensors.unreadable.end() ? Status(Code::unsupported, text("tensor {} is {}", name, why->second)) : Status(Code::not_found, text("there is no tensor {}", name));
+} catch (...) {
+    return caught("SafeTensors::tensor");
 }
 
 const Metadata &SafeTensors::metadata() const {

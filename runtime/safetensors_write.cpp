@@ -1,5 +1,6 @@
 #include "moa/safetensors.h"
 
+#include "runtime/caught.h"
 #include "runtime/file.h"
 #include "runtime/safetensors_header.h"
 #include "runtime/text.h"
@@ -10,15 +11,13 @@
 #include <cstring>
 #include <fcntl.h>
 #include <new>
-#include <nlohmann/json.hpp>
 #include <sys/stat.h>
+#include <utility>
 #include <vector>
 
 namespace moa {
 
 namespace {
-
-using Json = nlohmann::json;
 
 // Elements in row-major order, gathered to large writes.
 class Writer {
@@ -78,30 +77,81 @@ Status check(const std::string &name, const TensorView &tensor) {
     return {};
 }
 
-Result<std::string> header_of(const TensorMap &tensors, const Metadata &metadata) try {
-    Json header = Json::object();
+// Bytes of the UTF-8 character at the beginning of the text; 0 if there is none.
+size_t character_bytes(std::string_view text) {
+    const auto byte = [&](size_t at) { return at < text.size() ? static_cast<unsigned char>(text[at]) : 0U; };
+    const unsigned first = byte(0);
+    const size_t bytes = first < 0x80 ? 1 : (first >= 0xc2 && first < 0xe0 ? 2 : ((first & 0xf0) == 0xe0 ? 3 : (first >= 0xf0 && first < 0xf5 ? 4 : 0)));
+    for (size_t at = 1; at < bytes; at++) {
+        if ((byte(at) & 0xc0) != 0x80) {
+            return 0;
+        }
+    }
+    const unsigned second = byte(1);
+    const bool too_long = (first == 0xe0 && second < 0xa0) || (first == 0xf0 && second < 0x90), surrogate = first == 0xed && second >= 0xa0;
+    return too_long || surrogate || (first == 0xf4 && second >= 0x90) ? 0 : bytes;
+}
+
+// In JSON's quotes.
+Result<std::string> quoted(std::string_view value) {
+    std::string result = "\"";
+    for (size_t bytes = 0; !value.empty(); value.remove_prefix(bytes)) {
+        const auto first = static_cast<unsigned char>(value.front());
+        bytes = character_bytes(value);
+        if (bytes == 0) {
+            return invalid("a name or metadata is not UTF-8: byte {:#x} after {}", first, result);
+        }
+        if (first == '"' || first == '\\') {
+            result += '\\';
+        }
+        first < 0x20 ? result += text("\\u{:04x}", first) : result += value.substr(0, bytes);
+    }
+    return result + "\"";
+}
+
+// Adds a key and its value to the text of an object.
+Status add(std::string &object, std::string_view key, std::string_view value) {
+    const Result<std::string> name = quoted(key);
+    if (name.ok()) {
+        object += object.size() > 1 ? "," : "";
+        object += *name + ":";
+        object += value;
+    }
+    return name.status();
+}
+
+// Written piece by piece: nlohmann::json ends the process when memory runs out, since its destructors allocate.
+Result<std::string> header_of(const TensorMap &tensors, const Metadata &metadata) {
+    std::string header = "{";
+    Status status;
     if (!metadata.empty()) {
-        header[safetensors::kMetadataKey] = metadata;
+        std::string strings = "{";
+        for (const auto &[key, value] : metadata) {
+            const Result<std::string> text = quoted(value);
+            status = !status.ok() ? status : (text.ok() ? add(strings, key, *text) : text.status());
+        }
+        status = status.ok() ? add(header, safetensors::kMetadataKey, strings + "}") : status;
     }
     uint64_t at = 0;
     for (const auto &[name, tensor] : tensors) {
-        if (Status status = check(name, tensor); !status) {
+        status = status.ok() ? check(name, tensor) : status;
+        if (!status.ok()) {
             return status;
         }
         const uint64_t bytes = static_cast<uint64_t>(tensor.elements()) * size_bytes(tensor.dtype);
         if (at + bytes < at) {
             return invalid("the tensors up to {} are larger than any file", name);
         }
-        header[name] = {{"dtype", safetensors::type_name(tensor.dtype)},
-                        {"shape", std::vector<int64_t>(tensor.shape.begin(), tensor.shape.begin() + tensor.rank)},
-                        {"data_offsets", {at, at + bytes}}};
+        const std::span<const int64_t> shape(tensor.shape.data(), static_cast<size_t>(tensor.rank));
+        status = add(header, name, text(R"({{"dtype":"{}","shape":{},"data_offsets":[{},{}]}})", safetensors::type_name(tensor.dtype), text_of(shape), at, at + bytes));
         at += bytes;
     }
-    std::string dumped = header.dump();
-    dumped.resize((dumped.size() + 7) / 8 * 8, ' ');  // tensors begin aligned
-    return dumped.size() <= safetensors::kMaxHeaderBytes ? Result<std::string>(std::move(dumped)) : invalid("a header of {} bytes is too long", dumped.size());
-} catch (const Json::exception &error) {
-    return invalid("a name or metadata is not UTF-8: {}", error.what());
+    header += "}";
+    header.resize((header.size() + 7) / 8 * 8, ' ');  // tensors begin aligned
+    if (!status.ok()) {
+        return status;
+    }
+    return header.size() <= safetensors::kMaxHeaderBytes ? Result<std::string>(std::move(header)) : invalid("a header of {} bytes is too long", header.size());
 }
 
 bool write_all(const File &file, const std::string &header, const TensorMap &tensors) try {
@@ -122,7 +172,7 @@ bool write_all(const File &file, const std::string &header, const TensorMap &ten
 
 }  // namespace
 
-Status write_safetensors(const std::string &path, const TensorMap &tensors, const Metadata &metadata) {
+Status write_safetensors(const std::string &path, const TensorMap &tensors, const Metadata &metadata) try {
     const Result<std::string> header = header_of(tensors, metadata);
     if (!header.ok()) {
         return {header.status().code(), path + ": " + header.status().message()};
@@ -146,9 +196,11 @@ Status write_safetensors(const std::string &path, const TensorMap &tensors, cons
     }
     if (!done) {
         ::unlink(temporary.c_str());
-        return {Code::io_error, text("{}: {}", path, std::strerror(error))};
+        return {error == ENOMEM ? Code::out_of_memory : Code::io_error, text("{}: {}", path, std::strerror(error))};
     }
     return {};
+} catch (...) {
+    return caught("write_safetensors");
 }
 
 }  // namespace moa

@@ -1,5 +1,6 @@
 #include "runtime/select.h"
 
+#include "runtime/caught.h"
 #include "runtime/text.h"
 
 #include <algorithm>
@@ -99,16 +100,20 @@ const int64_t *Problem::find(std::string_view name) const {
     return nullptr;
 }
 
-std::string Problem::describe() const {
+std::string Problem::describe() const try {
     std::string result = text("{} {}", op, precision == Precision::tf32 && dtype == DType::f32 ? "tf32" : name_of(dtype));
     for (int index = 0; index < count; index++) {
         result += text(" {} {}", values[index].name, values[index].value);
     }
     return result;
+} catch (...) {
+    return "(no memory)";
 }
 
-Result<Choice> select(const Problem &problem, const DeviceDescription &device, std::span<const Row> rows, std::span<const std::string> forced) {
+Result<Choice> select(const Problem &problem, const DeviceDescription &device, std::span<const Row> rows, std::span<const std::string> forced) try {
     return select_rehearsed(problem, device, rows, forced, [](const Row &) { return Status(); });
+} catch (...) {
+    return caught("select");
 }
 
 Result<Choice> select_rehearsed(const Problem &problem, const DeviceDescription &device, std::span<const Row> rows, std::span<const std::string> forced,

@@ -3,6 +3,7 @@
 #include "runtime/text.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 namespace moa {
@@ -67,8 +68,47 @@ uint8_t dlpack_code(DType dtype) {
     return kUInt;
 }
 
-std::string name_of(const Device &device) {
-    return device.type == DeviceType::cpu ? "cpu" : text("cuda:{}", device.index);
+namespace {
+
+struct ForeignDevice {
+    int type;  // DLPack's DLDeviceType
+    std::string_view name, meaning;
+};
+
+constexpr std::array<ForeignDevice, 13> kForeignDevices{{{3, "cuda_host", "pinned host memory"},
+                                                         {4, "opencl", "an OpenCL device"},
+                                                         {7, "vulkan", "a Vulkan buffer"},
+                                                         {8, "metal", "a Metal device"},
+                                                         {9, "vpi", "a Verilog simulation"},
+                                                         {10, "rocm", "an AMD GPU"},
+                                                         {11, "rocm_host", "pinned host memory of ROCm"},
+                                                         {12, "ext_dev", "an extension device"},
+                                                         {13, "cuda_managed", "CUDA's managed memory"},
+                                                         {14, "oneapi", "a oneAPI device"},
+                                                         {15, "webgpu", "a WebGPU device"},
+                                                         {16, "hexagon", "a Hexagon device"},
+                                                         {17, "maia", "a MAIA device"}}};
+
+constexpr const char *kNoMemory = "(no memory)";  // so short that a string needs none for it
+
+bool has_shape(const TensorView &tensor) {
+    return tensor.rank >= 0 && tensor.rank <= kMaxRank;
+}
+
+}  // namespace
+
+std::string name_of(const Device &device) try {
+    if (device.type == DeviceType::cpu) {
+        return device == Device{} ? "cpu" : text("cpu:{}", device.index);
+    }
+    if (device.type == DeviceType::cuda) {
+        return text("cuda:{}", device.index);
+    }
+    const auto type = static_cast<int>(device.type);
+    const auto *known = std::find_if(kForeignDevices.begin(), kForeignDevices.end(), [&](const ForeignDevice &foreign) { return foreign.type == type; });
+    return known != kForeignDevices.end() ? text("{} ({}:{})", known->meaning, known->name, device.index) : text("DLPack device type {}:{}", type, device.index);
+} catch (...) {
+    return kNoMemory;
 }
 
 TensorView::TensorView(void *memory, DType type, std::span<const int64_t> sizes, Device where)
@@ -96,6 +136,9 @@ TensorView::TensorView(const void *memory, DType type, std::initializer_list<int
 }
 
 int64_t TensorView::elements() const {
+    if (!has_shape(*this)) {
+        return 0;
+    }
     int64_t count = 1;
     for (int axis = 0; axis < rank; axis++) {
         if (shape[axis] == 0) {
@@ -109,6 +152,9 @@ int64_t TensorView::elements() const {
 }
 
 bool TensorView::contiguous() const {
+    if (!has_shape(*this)) {
+        return false;
+    }
     uint64_t stride = 1;  // as above
     for (int axis = rank - 1; axis >= 0; axis--) {
         if (shape[axis] != 1 && strides[axis] != static_cast<int64_t>(stride)) {
@@ -119,10 +165,15 @@ bool TensorView::contiguous() const {
     return true;
 }
 
-std::string TensorView::describe() const {
-    const auto axes = static_cast<size_t>(std::max(rank, 0));
+std::string TensorView::describe() const try {
+    if (!has_shape(*this)) {
+        return text("{} of rank {} on {}", name_of(dtype), rank, name_of(device));
+    }
+    const auto axes = static_cast<size_t>(rank);
     std::string result = text("{} {} on {}", name_of(dtype), text_of(std::span<const int64_t>(shape.data(), axes)), name_of(device));
     return contiguous() ? result : result + " with strides " + text_of(std::span<const int64_t>(strides.data(), axes));
+} catch (...) {
+    return kNoMemory;
 }
 
 }  // namespace moa

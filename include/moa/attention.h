@@ -11,6 +11,7 @@ namespace moa {
 // One attention layer a group (expert), each with a learned null key and value that no mask hides (the Attention of the
 // package mixture-of-attention). Exact softmax attention with online statistics (FlashAttention, arXiv:2205.14135):
 // memory is linear in the number of tokens.
+// Sizes of the configuration are 1 to 2^20, and one group's weights of a product at most 2^31 - 1 elements.
 // Weights: null_kv [2, e, h, 1, d]; norm.gamma [e, c, 1] and context_norm.gamma [e, dim_context, 1] with prenorm;
 // to_q.weight [e*h*d, c, 1]; to_kv.weight [e*2*h*d, dim_context, 1]; to_out.weight [e*c, h*d, 1]. All f32.
 class MOA_EXPORT Attention {
@@ -24,6 +25,8 @@ public:
         bool prenorm = false;
         Semantics semantics = Semantics::fixed;
     };
+    // batch, queries and keys from 0 on, as long as no tensor and no intermediate (as [b, e, 2*h, m, d]) has more than 2^31 - 1
+    // elements; sizes of 0 count as 1 there. Without keys, heads are at most 4096 wide. Rotary positions need an even dim_head.
     struct Shapes {
         int64_t batch = 1;
         int64_t queries = 0;

@@ -12,7 +12,7 @@
 // device addresses and streams: a std::span<std::byte> over device memory, a CUstream (or cudaStream_t) as void *.
 namespace moa::cuda {
 
-// 0 without a driver or a GPU; describe_device() says why.
+// 0 without a driver or a GPU, or without memory to ask; describe_device() says why.
 MOA_EXPORT int device_count();
 
 // Memory of a GPU, freed with the last copy of this.

@@ -60,7 +60,7 @@ struct DeviceDescription {
 MOA_EXPORT DeviceDescription describe_host();
 
 // The host, or a GPU as its driver describes it. Fails, saying what there is, without a driver, for a device that does
-// not exist, and for one of a compute capability below 8.0.
+// not exist (cuda:-1 is none; of the cpu there is one), and for one of a compute capability below 8.0.
 MOA_EXPORT Result<DeviceDescription> describe_device(const Device &device);
 
 }  // namespace moa

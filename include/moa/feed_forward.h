@@ -9,6 +9,7 @@
 namespace moa {
 
 // rms norm, product with bias, GELU (erf), product with bias.
+// dim and hidden are 1 to 2^20, dim * hidden is at most 2^31 - 1; so are the elements of every tensor and intermediate.
 // Weights: 0.gamma [c]; 1.weight [hidden, c], 1.bias [hidden]; 3.weight [c, hidden], 3.bias [c]. All f32.
 class MOA_EXPORT FeedForward {
 public:
@@ -28,7 +29,7 @@ private:
     std::shared_ptr<const Impl> impl_;
 };
 
-// A product with optional rms norm before it and optional bias.
+// A product with optional rms norm before it and optional bias. Limits as above.
 // Weights: weight [dim_out, dim_in]; gamma [dim_in] (rms_norm); bias [dim_out] (bias). All f32.
 class MOA_EXPORT Linear {
 public:

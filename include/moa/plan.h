@@ -24,8 +24,8 @@ struct PlanOptions {
     Device device;
     DType dtype = DType::f32;                // storage of activations and products: f32, bf16 or (on GPUs) f16; sums are f32 always
     Precision precision = Precision::exact;  // of products of f32; GPUs only
-    int threads = 0;                         // most threads a run may use, the caller's included; 0: as many as describe_host().cores
-    std::vector<std::string> rows;           // row names to force, at most one an operation
+    int threads = 0;                         // most threads a run may use, the caller's included, up to 256; 0: as many as describe_host().cores
+    std::vector<std::string> rows;           // row names to force, at most one an operation, and none of an operation that the plan lacks
 };
 
 struct NamedTensor {
@@ -83,10 +83,13 @@ public:
     const std::vector<Step> &steps() const;
 
     // Binds tensors by name and runs. Every argument that is not optional must be there with the planned dtype and shape
-    // (masks: boolean or u8), and no other name. Tensors lie anywhere that their elements are aligned, with an innermost stride of 1 and
-    // any other strides. Inputs may overlap each other; outputs may overlap nothing. Allocates
-    // nothing. Fails before the first kernel starts if anything is wrong with the arguments; on a later failure the
-    // contents of the outputs are unspecified.
+    // (masks: boolean or u8, of which every byte but 0 shows), and no other name. Tensors lie anywhere that their elements are aligned,
+    // with an innermost stride of 1 and any other strides. Inputs may overlap each other; outputs may share no
+    // byte with anything, nor their elements with each other, and nothing may lie in the workspace. Tensors that share none but lie in
+    // one another's gaps are taken if they are columns of one matrix (some pitch cuts both into parts that do not meet); an output's
+    // strides must nest, each at least as long as what the smaller ones reach. Allocates nothing. Everything that can be wrong with the
+    // arguments is found before the first write to them and before the first kernel starts; on a later failure the contents of the
+    // outputs are unspecified.
     // A plan for a GPU takes tensors and a workspace in its memory, and a CUstream (null: the default stream) of the context
     // that was current when the plan was made, or else of the device's primary context. It only enqueues: what a kernel
     // finds wrong later, the stream reports. There, indices that are imposed are not checked but clamped.

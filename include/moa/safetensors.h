@@ -27,7 +27,7 @@ public:
     // F32, F64, BF16, F16, I32, I64, U8 and BOOL with up to kMaxRank axes; `unreadable` has the others. Valid as long as any
     // copy of this object.
     const TensorMap &tensors() const;
-    // Those whose names begin with the prefix, without it.
+    // Those whose names begin with the prefix, without it. None if there is no memory for their names.
     TensorMap tensors(std::string_view prefix) const;
     // Code::not_found, or unsupported with the reason for one that is there and unreadable.
     Result<TensorView> tensor(std::string_view name) const;

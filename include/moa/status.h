@@ -23,7 +23,9 @@ enum class Code {
 
 MOA_EXPORT std::string_view name_of(Code code);
 
-// What every public call that can fail returns. The message carries the offending names and values.
+// What every public call that can fail returns. The message carries the offending names and values. No call throws. If
+// memory runs out, the code is out_of_memory, the message says what it was for where that is known, and everything stays usable; what
+// returns text without a Status gives "(no memory)" then.
 class [[nodiscard]] Status {
 public:
     Status() = default;

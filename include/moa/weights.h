@@ -8,8 +8,8 @@
 
 namespace moa {
 
-// What layers are created from: tensors by their state_dict names, f32, bf16 or f16. The memory is read while the layer is
-// created, not after.
+// What layers are created from: tensors by their state_dict names, f32, bf16 or f16, on the cpu, aligned for their elements, with any
+// strides from 0 on. What numbers they hold does not matter. The memory is read while the layer is created, not after.
 class TensorMap : public std::map<std::string, TensorView, std::less<>> {
 public:
     using std::map<std::string, TensorView, std::less<>>::map;

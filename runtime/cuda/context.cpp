@@ -88,12 +88,22 @@ Result<std::unique_ptr<Module>> load_module(const Driver &driver, const DeviceDe
     if (!images.ok()) {
         return images.status();
     }
-    auto module = std::make_unique<Module>();
+    struct Unload {
+        const Driver &driver;
+        void operator()(Module *loaded) const {
+            if (loaded->handle != nullptr) {
+                driver.module_unload(loaded->handle);
+            }
+            delete loaded;
+        }
+    };
+    std::unique_ptr<Module, Unload> module(new Module, Unload{driver});
     Status status(Code::unsupported, text("no device code for compute capability {}.{}", device.capability / 10, device.capability % 10));
     for (const Image &image : images_for(*images, device.capability)) {
         if (status = load(driver, image, &module->handle); status.ok()) {
             break;
         }
+        module->handle = nullptr;
     }
     if (!status.ok()) {
         return status;
@@ -103,11 +113,7 @@ Result<std::unique_ptr<Module>> load_module(const Driver &driver, const DeviceDe
     for (size_t index = 0; status.ok() && index < names->size(); index++) {
         status = add_kernel(driver, module->handle, (*names)[index], device.shared_bytes, module->kernels);
     }
-    if (!status.ok()) {
-        driver.module_unload(module->handle);
-        return status;
-    }
-    return module;
+    return status.ok() ? Result<std::unique_ptr<Module>>(std::unique_ptr<Module>(module.release())) : Result<std::unique_ptr<Module>>(status);
 }
 
 // Contexts are told apart by their number, since a destroyed one's address may come back.
@@ -214,16 +220,23 @@ Result<const Module *> Context::module(const char *code, size_t bytes) const {
         }
     }
     const std::unique_lock lock(mutex_);
-    std::unique_ptr<const Module> &module = modules_[code];
-    if (!module) {
+    if (const auto found = modules_.find(code); found != modules_.end()) {
+        return found->second.get();
+    }
+    // The place first: nothing that is loaded is lost for want of memory to note it. Null is never left there.
+    const auto place = modules_.emplace(code, nullptr).first;
+    try {
         Result<std::unique_ptr<Module>> loaded = load_module(driver_, description_, {code, bytes});
         if (!loaded.ok()) {
-            modules_.erase(code);
+            modules_.erase(place);
             return loaded.status();
         }
-        module = std::move(*loaded);
+        place->second = std::move(*loaded);
+        return place->second.get();
+    } catch (...) {
+        modules_.erase(place);
+        throw;
     }
-    return module.get();
 }
 
 Current::Current(const Context &context)

@@ -1,5 +1,6 @@
 #include "moa/plan.h"
 
+#include "runtime/caught.h"
 #include "runtime/cuda/memory.h"
 #include "runtime/plan_builder.h"
 #include "runtime/text.h"
@@ -55,11 +56,7 @@ public:
         if (!status.ok()) {
             return status;
         }
-        status = check(driver_.event_record(begun(), streams_[0]), "cuEventRecord");
-        status = status.ok() ? run_on_streams(plan_, tensors, workspace, *this) : status;
-        for (size_t stream = 1; stream < kStreams && status.ok(); stream++) {
-            status = latest_[stream] == kNone ? Status() : wait(streams_[0], events_[latest_[stream]]);
-        }
+        status = record_steps(tensors, workspace);
         const Status ended = check(driver_.capture_end(streams_[0], &graph_), "cuStreamEndCapture");
         return status.ok() ? ended : status;
     }
@@ -100,6 +97,17 @@ public:
 private:
     static constexpr int kNone = -1;
 
+    // Whatever happens in here, the recording is ended after it.
+    Status record_steps(std::span<const NamedTensor> tensors, std::span<std::byte> workspace) try {
+        Status status = check(driver_.event_record(begun(), streams_[0]), "cuEventRecord");
+        status = status.ok() ? run_on_streams(plan_, tensors, workspace, *this) : status;
+        for (size_t stream = 1; stream < kStreams && status.ok(); stream++) {
+            status = latest_[stream] == kNone ? Status() : wait(streams_[0], events_[latest_[stream]]);
+        }
+        return status;
+    } catch (...) {
+        return caught("Plan::graph");
+    }
     Status check(cuda::Result_t result, std::string_view call) const {
         return cuda::status_of(driver_, result, call);
     }
@@ -112,6 +120,8 @@ private:
     // Streams, an event for the end of each step, and one for the beginning.
     Status prepare() {
         Status status;
+        streams_.reserve(kStreams);  // nothing is lost for want of memory to note it
+        events_.reserve(plan_.uses.size() + 1);
         for (size_t i = 0; i < kStreams && status.ok(); i++) {
             void *stream = nullptr;
             if (status = check(driver_.stream_create(&stream, kNonBlocking), "cuStreamCreate"); status.ok()) {
@@ -158,7 +168,7 @@ Graph::Graph(std::shared_ptr<const Impl> impl)
     : impl_(std::move(impl)) {
 }
 
-Result<Graph> Plan::graph(std::span<const NamedTensor> tensors, std::span<std::byte> workspace) const {
+Result<Graph> Plan::graph(std::span<const NamedTensor> tensors, std::span<std::byte> workspace) const try {
     if (impl_->context == nullptr) {
         return Status(Code::unsupported, text("a plan for {} has no graph", name_of(impl_->device)));
     }
@@ -178,12 +188,16 @@ Result<Graph> Plan::graph(std::span<const NamedTensor> tensors, std::span<std::b
         status = cuda::status_of(driver, driver.graph_instantiate(&impl->executable, recorder.graph(), 0), "cuGraphInstantiate");
     }
     return status.ok() ? Result<Graph>(Graph(std::move(impl))) : Result<Graph>(status);
+} catch (...) {
+    return caught("Plan::graph");
 }
 
-Status Graph::launch(void *stream) const {
+Status Graph::launch(void *stream) const try {
     const cuda::Context &context = *impl_->plan->context;
     const cuda::Current current(context);
     return current.status().ok() ? cuda::status_of(context.driver(), context.driver().graph_launch(impl_->executable, stream), "cuGraphLaunch") : current.status();
+} catch (...) {
+    return caught("Graph::launch");
 }
 
 size_t Graph::nodes() const {

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <new>
+#include <string_view>
 
 // The part of Halide's runtime that CUDA rows call, on a Run: their host code knows grid, arguments and shared memory, and
 // leaves loading, launching and memory to these functions.
@@ -22,10 +24,25 @@ constexpr unsigned kMostBlocks = 65535;  // along y and z, on every device; alon
 }  // namespace
 
 struct Run::CudaHooks {
-    static void error(Run &run, const std::string &message) {
+    static void error(Run &run, std::string_view message) {
         if (!run.failed_.exchange(true)) {
-            std::snprintf(run.error_, sizeof run.error_, "%s", message.c_str());
+            std::snprintf(run.error_, sizeof run.error_, "%.*s", static_cast<int>(message.size()), message.data());
         }
+    }
+
+    // Rows' host code knows no exceptions: none leaves a hook.
+    template<class Body>
+    static int guarded(void *user_context, Body body) noexcept {
+        Run &run = *static_cast<Run *>(user_context);
+        try {
+            return body(run);
+        } catch (const std::bad_alloc &) {
+            error(run, "out of memory");
+            run.gpu_.failure = Code::out_of_memory;
+        } catch (...) {
+            error(run, "an exception of unknown kind");
+        }
+        return cuda::kRefused;
     }
 
     static int load(Run &run, const char *code, int bytes) {
@@ -195,7 +212,7 @@ const halide_device_interface_t *moa_halide_cuda_device_interface() {
 }
 
 int moa_halide_cuda_initialize_kernels(void *user_context, void ** /*state*/, const char *code, int bytes) {
-    return moa::Run::CudaHooks::load(run_of(user_context), code, bytes);
+    return moa::Run::CudaHooks::guarded(user_context, [=](moa::Run &run) { return moa::Run::CudaHooks::load(run, code, bytes); });
 }
 
 void moa_halide_cuda_finalize_kernels(void * /*user_context*/, void * /*state*/) {
@@ -204,12 +221,12 @@ void moa_halide_cuda_finalize_kernels(void * /*user_context*/, void * /*state*/)
 int moa_halide_cuda_run(void *user_context, void * /*state*/, const char *kernel, int blocks_x, int blocks_y, int blocks_z, int threads_x, int threads_y,
                         int threads_z, int shared_bytes, size_t * /*sizes*/, void *arguments[], int8_t is_buffer[]) {
     const auto triple = [](int x, int y, int z) { return std::array{static_cast<unsigned>(x), static_cast<unsigned>(y), static_cast<unsigned>(z)}; };
-    return moa::Run::CudaHooks::launch(run_of(user_context), kernel, {triple(blocks_x, blocks_y, blocks_z), triple(threads_x, threads_y, threads_z), shared_bytes},
-                                       arguments, is_buffer);
+    const moa::Run::CudaHooks::Shape shape{triple(blocks_x, blocks_y, blocks_z), triple(threads_x, threads_y, threads_z), shared_bytes};
+    return moa::Run::CudaHooks::guarded(user_context, [&](moa::Run &run) { return moa::Run::CudaHooks::launch(run, kernel, shape, arguments, is_buffer); });
 }
 
 int moa_halide_device_malloc(void *user_context, halide_buffer_t *buffer, const halide_device_interface_t *interface) {
-    return moa::Run::CudaHooks::allocate(run_of(user_context), *buffer, interface);
+    return moa::Run::CudaHooks::guarded(user_context, [=](moa::Run &run) { return moa::Run::CudaHooks::allocate(run, *buffer, interface); });
 }
 
 int moa_halide_device_free(void *user_context, halide_buffer_t *buffer) {

@@ -19,7 +19,12 @@ Result<std::shared_ptr<DeviceMemory>> DeviceMemory::allocate(std::shared_ptr<con
     if (!status.ok()) {
         return Status(status.code(), text("{} bytes on {} ({}): {}", bytes, name_of(context->description().device), context->description().name, status.message()));
     }
-    return std::make_shared<DeviceMemory>(std::move(context), address, bytes);
+    try {
+        return std::make_shared<DeviceMemory>(context, address, bytes);
+    } catch (...) {
+        context->driver().memory_free(address);
+        throw;
+    }
 }
 
 DeviceMemory::~DeviceMemory() {

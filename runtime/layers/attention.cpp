@@ -15,14 +15,16 @@ Attention::Attention(std::shared_ptr<const Impl> impl)
     : impl_(std::move(impl)) {
 }
 
-Result<Attention> Attention::create(const Config &config, const TensorMap &weights) {
+Result<Attention> Attention::create(const Config &config, const TensorMap &weights) try {
     auto impl = std::make_shared<Impl>();
     impl->config = config;
     Config &c = impl->config;
     c.dim_context = c.dim_context == 0 ? c.dim : c.dim_context;
-    if (!sizes_fit({c.dim, c.dim_context, c.dim_head, c.heads, c.groups})) {
-        return invalid("Attention: dim {}, dim_context {}, dim_head {}, heads {}, groups {} must be 1 to 2^20", c.dim, c.dim_context,
-                       c.dim_head, c.heads, c.groups);
+    OptionCheck check("Attention");
+    check.size("dim", c.dim).size("dim_context", c.dim_context).size("dim_head", c.dim_head).size("heads", c.heads).size("groups", c.groups);
+    check.matrix("to_q.weight", {c.heads, c.dim_head, c.dim}).matrix("to_kv.weight", {2, c.heads, c.dim_head, c.dim_context});
+    if (!check.status().ok()) {
+        return check.status();
     }
     AttentionCore &core = impl->core;
     core.dim = c.dim;
@@ -38,6 +40,8 @@ Result<Attention> Attention::create(const Config &config, const TensorMap &weigh
         return status;
     }
     return Attention(std::move(impl));
+} catch (...) {
+    return caught("Attention::create");
 }
 
 namespace {
@@ -121,19 +125,17 @@ Rotary rotary_of(PlanBuilder &builder, Handle angles, int64_t batch, int64_t exp
     Rotary rotary{.per_expert = true};
     rotary.cosines = builder.temporary(DType::f32, {batch, experts, length, dim_head});
     rotary.sines = builder.temporary(DType::f32, {batch, experts, length, dim_head});
-    for (int64_t b = 0; b < batch; b++) {
-        for (int64_t e = 0; e < experts; e++) {
-            const auto part = [=](const Frame &f, Handle h) { return f[h].pick(3, b).pick(2, e); };
-            builder.step("rotary table", [=](const Frame &f) { return ops::RotaryTable{part(f, angles), part(f, rotary.cosines), part(f, rotary.sines)}; });
-        }
-    }
-    rotary.positions = builder.constant(ramp(length), {length});
+    builder.repeated_step("rotary table", batch * experts, [=](const Frame &f, int64_t index) {
+        const auto part = [&](Handle h) { return f[h].pick(3, index / experts).pick(2, index % experts); };
+        return ops::RotaryTable{part(angles), part(rotary.cosines), part(rotary.sines)};
+    });
+    rotary.positions = builder.ramp({length});
     return rotary;
 }
 
 }  // namespace
 
-Result<Plan> Attention::plan(const Shapes &s, const PlanOptions &options) const {
+Result<Plan> Attention::plan(const Shapes &s, const PlanOptions &options) const try {
     const Config &c = impl_->config;
     PlanBuilder builder(options);
     const bool self = s.keys < 0;
@@ -158,6 +160,9 @@ Result<Plan> Attention::plan(const Shapes &s, const PlanOptions &options) const 
     if (s.rotary && c.dim_head % 2 != 0) {
         return invalid("Attention: rotary positions need an even dim_head, not {}", c.dim_head);
     }
+    if (!builder.ok()) {
+        return builder.status();
+    }
     request.queries = source_of(builder, "query", x, c.prenorm, B, E, N);
     request.keys = self ? request.queries : source_of(builder, "context", context, c.prenorm, B, E, M);
     if (s.rotary) {
@@ -170,6 +175,8 @@ Result<Plan> Attention::plan(const Shapes &s, const PlanOptions &options) const 
     builder.keep(impl_);
     attend(builder, impl_->core, request, out);
     return builder.finish();
+} catch (...) {
+    return caught("Attention::plan");
 }
 
 }  // namespace moa

@@ -130,7 +130,7 @@ Handle attend(PlanBuilder &builder, const AttentionCore &core, const AttentionRe
 
     Product out{.name = "project outputs", .linear = core.to_out, .batch = B, .experts = E, .heads = 1};
     out.tokens.x = builder.reshape(mixed, {1, B * E * I, H * d});
-    out.tokens.rows = builder.constant(ramp(B * E * I), {B, E, I});
+    out.tokens.rows = builder.ramp({B, E, I});
     out.tokens.count = I;
     out.scale = r.output_scale;
     out.scale_heads = 1;

@@ -1,10 +1,9 @@
 #include "runtime/layers/common.h"
 
+#include "runtime/arguments.h"
 #include "runtime/elements.h"
 
-#include <algorithm>
-#include <limits>
-#include <numeric>
+#include <array>
 #include <utility>
 
 namespace moa {
@@ -43,14 +42,15 @@ std::vector<float> WeightReader::take(const std::string &name, std::initializer_
         return {};
     }
     const TensorView &tensor = found->second;
-    const bool same = std::vector<int64_t>(tensor.shape.begin(), tensor.shape.begin() + std::max(tensor.rank, 0)) == wanted;
-    if (!same || !is_storage(tensor.dtype) || tensor.device.type != DeviceType::cpu) {
-        if (status_.ok()) {
-            status_ = invalid("weight {}: the layer wants f32, bf16 or f16 {} on cpu, not {}", name, text_of(wanted), tensor.describe());
-        }
+    constexpr std::array kDTypes{DType::f32, DType::bf16, DType::f16};
+    const std::string label = "weight " + name;
+    Status status = check_kind({"the layer", label, kDTypes, wanted, {}}, tensor);
+    status = status.ok() ? check_memory(label, tensor) : status;
+    if (!status.ok()) {
+        status_ = status_.ok() ? status : status_;
         return {};
     }
-    return copy(tensor);
+    return with_memory(static_cast<size_t>(tensor.elements()) * sizeof(float), "weight", name, [&] { return copy(tensor); });
 }
 
 Status WeightReader::finish() const {
@@ -65,19 +65,8 @@ Status WeightReader::finish() const {
     return {};
 }
 
-bool sizes_fit(std::initializer_list<int64_t> sizes) {
-    return std::all_of(sizes.begin(), sizes.end(), [](int64_t size) { return size >= 1 && size <= kLargestSize; });
-}
-
 Floats share(std::vector<float> values) {
     return std::make_shared<const std::vector<float>>(std::move(values));
-}
-
-std::shared_ptr<const std::vector<int32_t>> ramp(int64_t count) {
-    // Sizes that no tensor has are refused with their tensor; here they must not throw.
-    std::vector<int32_t> values(static_cast<size_t>(std::clamp<int64_t>(count, 0, std::numeric_limits<int32_t>::max())));
-    std::iota(values.begin(), values.end(), 0);
-    return std::make_shared<const std::vector<int32_t>>(std::move(values));
 }
 
 void fold_gain(std::vector<float> &weights, const std::vector<float> &gain, int64_t in) {
@@ -138,7 +127,7 @@ ops::Project arguments_of(const Frame &f, const Product &p, int64_t first, int64
 
 void project(PlanBuilder &builder, const Product &product) {
     const int64_t launches = product.tokens.per_expert ? product.experts : 1;
-    for (int64_t launch = 0; launch < launches; launch++) {
+    for (int64_t launch = 0; launch < launches && builder.ok(); launch++) {
         const int64_t first = launch;
         const int64_t count = product.tokens.per_expert ? 1 : product.experts;
         builder.project(
@@ -148,6 +137,9 @@ void project(PlanBuilder &builder, const Product &product) {
 
 // Positions are combine's, and the factor its local branch: masked positions are 0 there.
 void masked_factor(PlanBuilder &builder, const std::string &name, const std::function<MaskedFactor(const Frame &)> &make) {
+    if (!builder.ok()) {
+        return;
+    }
     const View shape = make(builder.shapes()).out;
     for (int64_t expert = 0; expert < shape.extent(1); expert++) {
         builder.step(name, [=](const Frame &f) {

@@ -1,6 +1,8 @@
 #pragma once
 
 #include "moa/weights.h"
+#include "runtime/caught.h"
+#include "runtime/layers/options.h"
 #include "runtime/plan_builder.h"
 #include "runtime/text.h"
 
@@ -31,7 +33,8 @@ public:
     const Status &status() const {
         return status_;
     }
-    // Row-major f32 copy of an f32, bf16 or f16 tensor; empty if it is missing or misshapen.
+    // Row-major f32 copy of an f32, bf16 or f16 tensor of any strides from 0 on; empty if it is missing or wrong. What numbers it holds
+    // does not matter.
     std::vector<float> take(const std::string &name, std::initializer_list<int64_t> shape);
     // Names that the layer does not use but that a state_dict may hold.
     void ignore(const std::string &name) {
@@ -46,16 +49,9 @@ private:
     Status status_;
 };
 
-// Sizes of a layer: at least 1, and such that no product of a few of them overflows.
-constexpr int64_t kLargestSize = int64_t{1} << 20;
-bool sizes_fit(std::initializer_list<int64_t> sizes);
-
 using Floats = std::shared_ptr<const std::vector<float>>;
 
 Floats share(std::vector<float> values);
-
-// 0, 1, ... count - 1.
-std::shared_ptr<const std::vector<int32_t>> ramp(int64_t count);
 
 // Scales input channel c of every output row by gain[c]: weights [rows, in].
 void fold_gain(std::vector<float> &weights, const std::vector<float> &gain, int64_t in);

@@ -16,12 +16,11 @@ CoordinateDescentRouter::CoordinateDescentRouter(std::shared_ptr<const Impl> imp
     : impl_(std::move(impl)) {
 }
 
-Result<CoordinateDescentRouter> CoordinateDescentRouter::create(const Config &config, const TensorMap &weights) {
+Result<CoordinateDescentRouter> CoordinateDescentRouter::create(const Config &config, const TensorMap &weights) try {
     WeightReader reader(weights);
-    if (!sizes_fit({config.dim, config.num_routing_tokens})) {
-        return invalid("CoordinateDescentRouter: dim {} and num_routing_tokens {} must be 1 to 2^20", config.dim, config.num_routing_tokens);
-    }
-    if (Status status = check_router_options(config); !status) {
+    OptionCheck check("CoordinateDescentRouter");
+    check.size("dim", config.dim).size("num_routing_tokens", config.num_routing_tokens).matrix("routing_token", {config.num_routing_tokens, config.dim});
+    if (Status status = check_router_options(check, config); !status) {
         return status;
     }
     auto impl = std::make_shared<Impl>();
@@ -33,6 +32,8 @@ Result<CoordinateDescentRouter> CoordinateDescentRouter::create(const Config &co
         return status;
     }
     return CoordinateDescentRouter(std::move(impl));
+} catch (...) {
+    return caught("CoordinateDescentRouter::create");
 }
 
 namespace {
@@ -40,6 +41,28 @@ namespace {
 struct RouterOutputs {
     Handle scores, tokens, mask_out;
 };
+
+// 0 or 1 for every byte of a mask, whatever its strides.
+void copy_mask(const View &from, const View &to) {
+    for (int64_t b = 0; b < to.extent(1); b++) {
+        const View source = from.pick(1, b);
+        auto *target = static_cast<uint8_t *>(to.pick(1, b).data);
+        for (int64_t n = 0; n < to.extent(0); n++) {
+            target[n] = static_cast<const uint8_t *>(source.data)[n * source.axes[0].stride] != 0 ? 1 : 0;
+        }
+    }
+}
+
+// The same on a GPU: what routing says of the slots of every position.
+void return_mask_on_gpu(PlanBuilder &builder, Handle mask_out, Handle mask, int64_t batch, int64_t routers, int64_t length) {
+    const Handle every = builder.ramp({length});
+    const Handle scores = builder.temporary(DType::f32, {batch, routers, length});
+    const Handle slots = builder.temporary(DType::i32, {batch, routers, length}), rows = builder.temporary(DType::i32, {batch, routers, length});
+    builder.optional_step("return all of the mask", mask_out, 1, [=](const Frame &f, int64_t) {
+        return ops::RouteSlots{f[every].insert(1, {routers, 0}).insert(2, {batch, 0}), f[mask], broadcast(ops::zero_f32(3), {length, routers, batch}), false, 1,
+                               f[scores], f[mask_out], f[slots], f[rows]};
+    });
+}
 
 // What a router returns when it has nothing to choose: everything, with scores of 1, repeated for every routing token.
 void return_all(PlanBuilder &builder, const RouterOutputs &out, Handle x, Handle mask, int64_t batch, int64_t routers, int64_t length) {
@@ -58,32 +81,33 @@ void return_all(PlanBuilder &builder, const RouterOutputs &out, Handle x, Handle
         }
         return Status();
     });
-    const auto repeat = [&](Handle from, Handle to, int axis) {
-        builder.host("return all", {from, to}, [=](const Frame &f) {
-            for (int64_t r = 0; f.bound(to) && r < routers; r++) {
-                const View source = f[from], target = f[to].pick(axis, r);
-                if (f.on_gpu()) {
-                    if (Status status = f.copy(source, target); !status) {
-                        return status;
-                    }
-                    continue;
+    builder.host("return all", {x, out.tokens}, [=](const Frame &f) {
+        for (int64_t r = 0; f.bound(out.tokens) && r < routers; r++) {
+            const View source = f[x], target = f[out.tokens].pick(2, r);
+            if (f.on_gpu()) {
+                if (Status status = f.copy(source, target); !status) {
+                    return status;
                 }
-                const size_t row_bytes = static_cast<size_t>(source.extent(0)) * size_bytes(source.dtype);
-                const int64_t rows = source.rank == 3 ? source.extent(1) : 1;
-                for (int64_t b = 0; b < batch; b++) {
-                    for (int64_t n = 0; n < rows; n++) {
-                        const View from_row = source.rank == 3 ? source.pick(2, b).pick(1, n) : source.pick(1, b);
-                        const View to_row = source.rank == 3 ? target.pick(2, b).pick(1, n) : target.pick(1, b);
-                        std::memcpy(to_row.data, from_row.data, row_bytes);
-                    }
+                continue;
+            }
+            const size_t row_bytes = static_cast<size_t>(source.extent(0)) * size_bytes(source.dtype);
+            for (int64_t b = 0; b < batch; b++) {
+                for (int64_t n = 0; n < length; n++) {
+                    std::memcpy(target.pick(2, b).pick(1, n).data, source.pick(2, b).pick(1, n).data, row_bytes);
                 }
+            }
+        }
+        return Status();
+    });
+    if (mask && builder.on_gpu()) {
+        return_mask_on_gpu(builder, out.mask_out, mask, batch, routers, length);
+    } else if (mask) {
+        builder.host("return all of the mask", {mask, out.mask_out}, [=](const Frame &f) {
+            for (int64_t r = 0; f.bound(out.mask_out) && r < routers; r++) {
+                copy_mask(f[mask], f[out.mask_out].pick(1, r));
             }
             return Status();
         });
-    };
-    repeat(x, out.tokens, 2);
-    if (mask) {
-        repeat(mask, out.mask_out, 1);
     }
 }
 
@@ -113,34 +137,34 @@ void gather_on_gpu(PlanBuilder &builder, Handle x, Handle indices, Handle out, i
     const View shape = builder.shapes()[out];
     const int64_t dim = shape.extent(0), k = shape.extent(1), routers = shape.extent(2), batch = shape.extent(3);
     const int64_t launches = source_div == 1 ? 1 : batch, entries = source_div == 1 ? batch : 1;
-    const Handle null_token = builder.constant(share(std::vector<float>(static_cast<size_t>(dim))), {dim});
-    for (int64_t launch = 0; launch < launches; launch++) {
-        for (int64_t r = 0; r < routers; r++) {
-            builder.optional_step("gather tokens", out, [=, source = launch / source_div](const Frame &f) {
-                ops::Combine a;
-                a.a = f[x].crop(2, source, entries).insert(2, {1, 0});
-                a.slots = f[indices].pick(1, r).crop(1, launch, entries).insert(1, {1, 0});
-                a.valid = broadcast(ops::one_u8(3), {a.a.extent(1), 1, entries});
-                a.local = broadcast(ops::zero_of(a.a.dtype, 3), {dim, k, entries});
-                a.null_token = f[null_token];
-                a.mask = broadcast(ops::one_u8(2), {k, entries});
-                a.out = f[out].pick(2, r).crop(2, launch, entries);
-                return a;
-            });
-        }
-    }
+    const Handle null_token = builder.table("zeros", {dim}, [=] { return std::vector<float>(static_cast<size_t>(dim)); });
+    builder.optional_step("gather tokens", out, launches * routers, [=](const Frame &f, int64_t index) {
+        const int64_t launch = index / routers, r = index % routers;
+        ops::Combine a;
+        a.a = f[x].crop(2, launch / source_div, entries).insert(2, {1, 0});
+        a.slots = f[indices].pick(1, r).crop(1, launch, entries).insert(1, {1, 0});
+        a.valid = broadcast(ops::one_u8(3), {a.a.extent(1), 1, entries});
+        a.local = broadcast(ops::zero_of(a.a.dtype, 3), {dim, k, entries});
+        a.null_token = f[null_token];
+        a.mask = broadcast(ops::one_u8(2), {k, entries});
+        a.out = f[out].pick(2, r).crop(2, launch, entries);
+        return a;
+    });
 }
 
 }  // namespace
 
-Result<Plan> CoordinateDescentRouter::plan(const Shapes &s, const PlanOptions &options) const {
+Result<Plan> CoordinateDescentRouter::plan(const Shapes &s, const PlanOptions &options) const try {
     const Config &c = impl_->config;
     const int64_t B = s.batch, N = s.length, R = c.num_routing_tokens, D = c.dim;
     if (s.num_tokens < 0) {
-        return invalid("CoordinateDescentRouter: num_tokens is {}", s.num_tokens);
+        return invalid("CoordinateDescentRouter: num_tokens is {}, must not be negative", s.num_tokens);
+    }
+    const bool routed = N > s.num_tokens;
+    if (s.impose && !routed) {
+        return invalid("CoordinateDescentRouter: routes are imposed, but {} positions with {} routed are not routed", N, s.num_tokens);
     }
     PlanBuilder builder(options);
-    const bool routed = N > s.num_tokens;
     int64_t k = N;
     if (routed) {
         const Result<Blocks> blocks = blocks_of(c, N, s.num_tokens);
@@ -158,6 +182,9 @@ Result<Plan> CoordinateDescentRouter::plan(const Shapes &s, const PlanOptions &o
     RouterOutputs out{builder.output("scores", DType::f32, {B, R, k}, true), builder.output("tokens", builder.dtype(), {B, R, k, D}, true), {}};
     if (s.mask) {
         out.mask_out = builder.output("mask_out", DType::boolean, {B, R, k}, true);
+    }
+    if (!builder.ok()) {
+        return builder.status();
     }
     if (!routed) {
         return_all(builder, out, x, mask, B, R, N);
@@ -184,9 +211,9 @@ Result<Plan> CoordinateDescentRouter::plan(const Shapes &s, const PlanOptions &o
     if (routing.soft_scores) {
         write_copy(builder, routing.soft_scores, builder.output("soft_scores", DType::f32, {B, R, N}, true));
     }
-    if (builder.on_gpu() && builder.ok()) {
+    if (builder.ok() && builder.on_gpu()) {
         gather_on_gpu(builder, x, routing.indices, out.tokens, request.source_div);
-    } else if (builder.ok()) {
+    } else {
         gather_on_host(builder, x, routing.rows, out.tokens);
     }
     if (s.mask) {
@@ -203,6 +230,8 @@ Result<Plan> CoordinateDescentRouter::plan(const Shapes &s, const PlanOptions &o
         });
     }
     return builder.finish();
+} catch (...) {
+    return caught("CoordinateDescentRouter::plan");
 }
 
 }  // namespace moa

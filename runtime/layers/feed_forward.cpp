@@ -15,10 +15,10 @@ FeedForward::FeedForward(std::shared_ptr<const Impl> impl)
     : impl_(std::move(impl)) {
 }
 
-Result<FeedForward> FeedForward::create(const Config &config, const TensorMap &weights) {
+Result<FeedForward> FeedForward::create(const Config &config, const TensorMap &weights) try {
     const int64_t dim = config.dim, hidden = config.hidden;
-    if (!sizes_fit({dim, hidden})) {
-        return invalid("FeedForward: dim {} and hidden {} must be 1 to 2^20", dim, hidden);
+    if (Status status = OptionCheck("FeedForward").size("dim", dim).size("hidden", hidden).matrix("1.weight", {hidden, dim}).status(); !status) {
+        return status;
     }
     WeightReader reader(weights);
     std::vector<float> first = reader.take("1.weight", {hidden, dim}), second = reader.take("3.weight", {dim, hidden});
@@ -33,9 +33,11 @@ Result<FeedForward> FeedForward::create(const Config &config, const TensorMap &w
     impl->widen = std::make_shared<PreparedLinear>(1, hidden, dim, std::move(first), std::move(first_bias));
     impl->narrow = std::make_shared<PreparedLinear>(1, dim, hidden, std::move(second), std::move(second_bias));
     return FeedForward(std::move(impl));
+} catch (...) {
+    return caught("FeedForward::create");
 }
 
-Result<Plan> FeedForward::plan(int64_t batch, int64_t length, const PlanOptions &options) const {
+Result<Plan> FeedForward::plan(int64_t batch, int64_t length, const PlanOptions &options) const try {
     const Config &c = impl_->config;
     PlanBuilder builder(options);
     const Handle x = builder.input("x", builder.dtype(), {batch, length, c.dim});
@@ -52,6 +54,8 @@ Result<Plan> FeedForward::plan(int64_t batch, int64_t length, const PlanOptions 
     narrow.out = out;
     project(builder, narrow);
     return builder.finish();
+} catch (...) {
+    return caught("FeedForward::plan");
 }
 
 struct Linear::Impl {
@@ -63,10 +67,10 @@ Linear::Linear(std::shared_ptr<const Impl> impl)
     : impl_(std::move(impl)) {
 }
 
-Result<Linear> Linear::create(const Config &config, const TensorMap &weights) {
+Result<Linear> Linear::create(const Config &config, const TensorMap &weights) try {
     const int64_t in = config.dim_in, out = config.dim_out;
-    if (!sizes_fit({in, out})) {
-        return invalid("Linear: dim_in {} and dim_out {} must be 1 to 2^20", in, out);
+    if (Status status = OptionCheck("Linear").size("dim_in", in).size("dim_out", out).matrix("weight", {out, in}).status(); !status) {
+        return status;
     }
     WeightReader reader(weights);
     std::vector<float> weight = reader.take("weight", {out, in});
@@ -82,9 +86,11 @@ Result<Linear> Linear::create(const Config &config, const TensorMap &weights) {
     impl->config = config;
     impl->product = std::make_shared<PreparedLinear>(1, out, in, std::move(weight), std::move(bias));
     return Linear(std::move(impl));
+} catch (...) {
+    return caught("Linear::create");
 }
 
-Result<Plan> Linear::plan(int64_t batch, int64_t length, const PlanOptions &options) const {
+Result<Plan> Linear::plan(int64_t batch, int64_t length, const PlanOptions &options) const try {
     const Config &c = impl_->config;
     PlanBuilder builder(options);
     const Handle x = builder.input("x", builder.dtype(), {batch, length, c.dim_in});
@@ -97,6 +103,8 @@ Result<Plan> Linear::plan(int64_t batch, int64_t length, const PlanOptions &opti
     }
     project(builder, product);
     return builder.finish();
+} catch (...) {
+    return caught("Linear::plan");
 }
 
 }  // namespace moa

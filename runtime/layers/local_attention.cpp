@@ -15,12 +15,12 @@ LocalAttention::LocalAttention(std::shared_ptr<const Impl> impl)
     : impl_(std::move(impl)) {
 }
 
-Result<LocalAttention> LocalAttention::create(const Config &config, const TensorMap &weights) {
+Result<LocalAttention> LocalAttention::create(const Config &config, const TensorMap &weights) try {
     WeightReader reader(weights);
-    if (!sizes_fit({config.dim_head}) || (config.rotary && config.dim_head % 2 != 0)) {
-        return invalid("LocalAttention: dim_head {} must be 1 to 2^20, and even with rotary positions", config.dim_head);
-    }
-    Result<LocalWindows> windows = windows_of(config, config.dim_head);
+    OptionCheck check("LocalAttention");
+    check.size("dim_head", config.dim_head);
+    check.that(!config.rotary || config.dim_head % 2 == 0, [&] { return text("rotary positions need an even dim_head, not {}", config.dim_head); });
+    Result<LocalWindows> windows = windows_of(check, config, config.dim_head);
     if (!windows.ok()) {
         return windows.status();
     }
@@ -32,9 +32,11 @@ Result<LocalAttention> LocalAttention::create(const Config &config, const Tensor
         return status;
     }
     return LocalAttention(std::move(impl));
+} catch (...) {
+    return caught("LocalAttention::create");
 }
 
-Result<Plan> LocalAttention::plan(const Shapes &s, const PlanOptions &options) const {
+Result<Plan> LocalAttention::plan(const Shapes &s, const PlanOptions &options) const try {
     const Config &c = impl_->config;
     if (!c.autopad && s.length % c.window_size != 0) {
         return invalid("LocalAttention: length {} is no multiple of window_size {}, and autopad is off", s.length, c.window_size);
@@ -51,9 +53,14 @@ Result<Plan> LocalAttention::plan(const Shapes &s, const PlanOptions &options) c
     if (s.attn_bias) {
         request.bias = builder.input("attn_bias", DType::f32, {s.heads, c.window_size, impl_->windows.slots()});
     }
+    if (!builder.ok()) {
+        return builder.status();
+    }
     request.out = whole(out);
     local_attention(builder, impl_->windows, request);
     return builder.finish();
+} catch (...) {
+    return caught("LocalAttention::plan");
 }
 
 struct LocalMHA::Impl {
@@ -65,7 +72,7 @@ LocalMHA::LocalMHA(std::shared_ptr<const Impl> impl)
     : impl_(std::move(impl)) {
 }
 
-Result<LocalMHA> LocalMHA::create(const Config &config, const TensorMap &weights) {
+Result<LocalMHA> LocalMHA::create(const Config &config, const TensorMap &weights) try {
     WeightReader reader(weights);
     Result<LocalCore> core = read_local_core(config, reader, "");
     if (!core.ok()) {
@@ -75,9 +82,11 @@ Result<LocalMHA> LocalMHA::create(const Config &config, const TensorMap &weights
         return status;
     }
     return LocalMHA(std::make_shared<Impl>(Impl{config, std::move(*core)}));
+} catch (...) {
+    return caught("LocalMHA::create");
 }
 
-Result<Plan> LocalMHA::plan(const Shapes &s, const PlanOptions &options) const {
+Result<Plan> LocalMHA::plan(const Shapes &s, const PlanOptions &options) const try {
     const LocalCore &core = impl_->core;
     PlanBuilder builder(options);
     LocalCoreRequest request{.batch = s.batch, .length = s.length};
@@ -89,6 +98,9 @@ Result<Plan> LocalMHA::plan(const Shapes &s, const PlanOptions &options) const {
         request.bias = builder.input("attn_bias", DType::f32, {core.heads, core.windows.window, core.windows.slots()});
     }
     request.out = builder.output("out", builder.dtype(), {s.batch, s.length, core.dim});
+    if (!builder.ok()) {
+        return builder.status();
+    }
     if (core.prenorm) {
         request.stats = row_statistics(builder, "row statistics", request.x, s.batch, s.length);
     }
@@ -96,6 +108,8 @@ Result<Plan> LocalMHA::plan(const Shapes &s, const PlanOptions &options) const {
     // Plans stay valid without the layer: they keep what they read.
     builder.keep(impl_);
     return builder.finish();
+} catch (...) {
+    return caught("LocalMHA::plan");
 }
 
 }  // namespace moa

@@ -7,7 +7,20 @@
 
 namespace moa {
 
-Result<LocalWindows> windows_of(const LocalAttentionOptions &o, int64_t dim_head) {
+namespace {
+
+// xpos scales slots by zeta ^ (distance from the middle / base), with the smallest zeta for channel 0: 0.4 / 1.4. Queries are scaled
+// by that times `scale`, keys by its inverse.
+bool xpos_fits(const LocalWindows &w) {
+    constexpr double kSmallestZeta = 0.4 / 1.4;
+    const auto slots = static_cast<double>(w.slots());
+    const double power = std::pow(kSmallestZeta, -(slots / 2 + 1) / std::abs(w.xpos_scale_base));
+    return std::isfinite(static_cast<float>(power)) && std::isfinite(static_cast<float>(power * w.scale));
+}
+
+}  // namespace
+
+Result<LocalWindows> windows_of(OptionCheck &check, const LocalAttentionOptions &o, int64_t dim_head) {
     LocalWindows w;
     w.window = o.window_size;
     w.causal = o.causal;
@@ -20,25 +33,27 @@ Result<LocalWindows> windows_of(const LocalAttentionOptions &o, int64_t dim_head
     w.use_xpos = o.use_xpos;
     const int64_t half_window = o.window_size / 2;
     w.xpos_scale_base = o.xpos_scale_base.value_or(static_cast<double>(half_window));
-    if (w.window < 1 || w.window > (INT64_C(1) << 20)) {
-        return invalid("window_size is {}, must be 1 to 2^20", w.window);
+    check.integer("window_size", w.window, 1, kLargestWindow);
+    check.integer("look_backward", w.look_backward, 0, kFarthestLook).integer("look_forward", w.look_forward, 0, kFarthestLook);
+    check.that(!w.causal || w.look_forward == 0, [&] { return text("causal attention cannot look_forward {} windows", w.look_forward); });
+    check.number("scale", w.scale);
+    if (w.use_xpos || o.xpos_scale_base) {
+        check.that(o.xpos_scale_base || half_window > 0, [&] { return text("xpos_scale_base is 0 (half of window_size {}): give one", w.window); });
+        check.nonzero("xpos_scale_base", w.xpos_scale_base);
     }
-    if (w.look_backward < 0 || w.look_forward < 0 || w.look_backward > 64 || w.look_forward > 64) {
-        return invalid("look_backward {} and look_forward {} must be 0 to 64", w.look_backward, w.look_forward);
+    if (w.use_xpos && check.status().ok()) {
+        check.that(xpos_fits(w), [&] { return text("xpos_scale_base {} makes factors of {} slots that leave the range of floats", w.xpos_scale_base, w.slots()); });
     }
-    if (w.causal && w.look_forward > 0) {
-        return invalid("causal attention cannot look_forward {} windows", w.look_forward);
-    }
-    if (w.use_xpos && w.xpos_scale_base == 0) {
-        return invalid("xpos_scale_base is 0 (half of window_size {}): give one", w.window);
-    }
-    return w;
+    return check.status().ok() ? Result<LocalWindows>(w) : Result<LocalWindows>(check.status());
 }
 
 void local_attention(PlanBuilder &builder, const LocalWindows &w, const LocalRequest &r) {
     const int64_t d = w.dim_head, B = r.batch, H = r.heads, N = r.length;
     // A bias has its own entry for every slot, and is as large as they are.
     const SeenWindows seen = r.bias ? all_windows(w) : seen_windows(w, N, static_cast<bool>(r.mask));
+    if (!builder.ok() || !builder.fits("a table of slots", {seen.slots(), d})) {
+        return;
+    }
     SlotTables tables = slot_tables(w, seen);
     const int64_t slots = seen.slots();
     const Handle q_cos = builder.constant(share(std::move(tables.q_cos)), {slots, d}), q_sin = builder.constant(share(std::move(tables.q_sin)), {slots, d});
@@ -148,23 +163,21 @@ std::shared_ptr<const PreparedLinear> turned_qkv(const LocalCore &core) {
 }  // namespace
 
 Result<LocalCore> read_local_core(const LocalMHA::Config &c, WeightReader &weights, const std::string &prefix) {
-    if (!sizes_fit({c.dim, c.dim_head, c.heads})) {
-        return invalid("LocalMHA: dim {}, dim_head {}, heads {} must be 1 to 2^20", c.dim, c.dim_head, c.heads);
-    }
+    OptionCheck check("LocalMHA");
+    check.size("dim", c.dim).size("dim_head", c.dim_head).size("heads", c.heads).matrix("to_qkv.weight", {3, c.heads, c.dim_head, c.dim});
+    check.number("qk_scale", c.qk_scale);
+    check.that(!c.use_rotary_pos_emb || c.dim_head % 2 == 0, [&] { return text("rotary positions need an even dim_head, not {}", c.dim_head); });
     LocalAttentionOptions options = c;
     if (c.qk_rmsnorm) {
         options.scale = c.qk_scale;
     }
-    Result<LocalWindows> windows = windows_of(options, c.dim_head);
+    Result<LocalWindows> windows = windows_of(check, options, c.dim_head);
     if (!windows.ok()) {
         return windows.status();
     }
     LocalCore core{.dim = c.dim, .dim_head = c.dim_head, .heads = c.heads, .prenorm = c.prenorm, .gated = c.gate_values_per_head, .windows = *windows};
     const int64_t inner = c.heads * c.dim_head, dim = c.dim;
     if (c.use_rotary_pos_emb) {
-        if (c.dim_head % 2 != 0) {
-            return invalid("LocalMHA: rotary positions need an even dim_head, not {}", c.dim_head);
-        }
         core.windows.inv_freq = weights.take(prefix + "attn_fn.rel_pos.inv_freq", {c.dim_head / 2});
     }
     if (c.qk_rmsnorm) {
@@ -197,6 +210,9 @@ namespace {
 
 Rotary rotary_by_position(PlanBuilder &builder, const LocalWindows &w, int64_t length) {
     const int64_t d = w.dim_head, half = d / 2;
+    if (!builder.fits("a table of positions", {length, d})) {
+        return {};
+    }
     std::vector<float> cosines(static_cast<size_t>(length * d)), sines(cosines.size());
     for (int64_t n = 0; n < length; n++) {
         for (int64_t j = 0; j < half; j++) {
@@ -208,7 +224,7 @@ Rotary rotary_by_position(PlanBuilder &builder, const LocalWindows &w, int64_t l
     Rotary rotary;
     rotary.cosines = builder.constant(share(std::move(cosines)), {length, d});
     rotary.sines = builder.constant(share(std::move(sines)), {length, d});
-    rotary.positions = builder.constant(ramp(length), {length});
+    rotary.positions = builder.ramp({length});
     return rotary;
 }
 

@@ -24,8 +24,8 @@ struct LocalWindows {
     }
 };
 
-// Checks the options; dim_head, rotation and gains are the caller's.
-Result<LocalWindows> windows_of(const LocalAttentionOptions &options, int64_t dim_head);
+// Checks the options, after what has been checked of the layer; dim_head, rotation and gains are the caller's.
+Result<LocalWindows> windows_of(OptionCheck &check, const LocalAttentionOptions &options, int64_t dim_head);
 
 struct LocalRequest {
     int64_t batch = 1, heads = 1, length = 0;

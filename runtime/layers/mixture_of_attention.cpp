@@ -27,23 +27,19 @@ MixtureOfAttention::MixtureOfAttention(std::shared_ptr<const Impl> impl)
 namespace {
 
 Status check(const MixtureOfAttention::Config &c) {
-    if (!sizes_fit({c.dim, c.dim_context, c.num_experts, c.dim_head, c.heads})) {
-        return invalid("MixtureOfAttention: dim {}, dim_context {}, num_experts {}, dim_head {}, heads {} must be 1 to 2^20", c.dim,
-                       c.dim_context, c.num_experts, c.dim_head, c.heads);
-    }
-    if (c.num_routed_queries < 1 || c.num_routed_key_values < 1) {
-        return invalid("MixtureOfAttention: num_routed_queries {} and num_routed_key_values {} must be at least 1", c.num_routed_queries,
-                       c.num_routed_key_values);
-    }
-    if (c.local_attn && c.dim_context != c.dim) {
-        return invalid("MixtureOfAttention: a local branch needs dim_context {} to equal dim {}", c.dim_context, c.dim);
-    }
-    return check_router_options(c);
+    OptionCheck check("MixtureOfAttention");
+    check.size("dim", c.dim).size("dim_context", c.dim_context).size("num_experts", c.num_experts).size("dim_head", c.dim_head).size("heads", c.heads);
+    check.matrix("attn.to_q.weight", {c.heads, c.dim_head, c.dim}).matrix("attn.to_kv.weight", {2, c.heads, c.dim_head, c.dim_context});
+    check.that(c.num_routed_queries >= 1 && c.num_routed_key_values >= 1, [&] {
+        return text("num_routed_queries {} and num_routed_key_values {} must be at least 1", c.num_routed_queries, c.num_routed_key_values);
+    });
+    check.that(!c.local_attn || c.dim_context == c.dim, [&] { return text("a local branch needs dim_context {} to equal dim {}", c.dim_context, c.dim); });
+    return check_router_options(check, c);
 }
 
 }  // namespace
 
-Result<MixtureOfAttention> MixtureOfAttention::create(const Config &config, const TensorMap &weights) {
+Result<MixtureOfAttention> MixtureOfAttention::create(const Config &config, const TensorMap &weights) try {
     WeightReader reader(weights);
     auto impl = std::make_shared<Impl>();
     impl->config = config;
@@ -90,14 +86,19 @@ Result<MixtureOfAttention> MixtureOfAttention::create(const Config &config, cons
         return status;
     }
     return MixtureOfAttention(std::move(impl));
+} catch (...) {
+    return caught("MixtureOfAttention::create");
 }
 
-Result<Plan> MixtureOfAttention::plan(const Shapes &shapes, const PlanOptions &options) const {
+Result<Plan> MixtureOfAttention::plan(const Shapes &shapes, const PlanOptions &options) const try {
     MixtureSequence sequence(impl_->config, shapes, options);
     if (Status status = sequence.check(); !status) {
         return status;
     }
     sequence.declare_arguments();
+    if (!sequence.builder.ok()) {
+        return sequence.builder.status();
+    }
     sequence.score(impl_->query_tokens, impl_->key_value_tokens, impl_->all_tokens);
     sequence.select();
     const Handle attended = sequence.attend_routed(impl_->attention);
@@ -105,6 +106,8 @@ Result<Plan> MixtureOfAttention::plan(const Shapes &shapes, const PlanOptions &o
     const Handle local = with_local ? sequence.attend_local(*impl_->local) : Handle{};
     sequence.combine(attended, local, with_local, impl_->null_token);
     return sequence.builder.finish();
+} catch (...) {
+    return caught("MixtureOfAttention::plan");
 }
 
 }  // namespace moa

@@ -220,7 +220,7 @@ Handle MixtureSequence::attend_routed(const AttentionCore &core) {
     AttentionRequest request{.batch = B_, .queries = tokens_of(queries_), .keys = tokens_of(keys_)};
     if (s_.rotary) {
         request.query_rotary = request.key_rotary = rotary_tables(builder, angles_, queries_.length, c_.dim_head);
-        const auto positions = [&](const Side &side) { return side.routed ? side.routing.indices : builder.constant(ramp(side.length), {side.length}); };
+        const auto positions = [&](const Side &side) { return side.routed ? side.routing.indices : builder.ramp({side.length}); };
         request.query_rotary.positions = positions(queries_);
         request.key_rotary.positions = positions(keys_);
     }

@@ -31,7 +31,7 @@ struct Routing {
     Handle soft_scores{};  // [b, routers, n] f32, or none
 };
 
-Status check_router_options(const RouterOptions &options);
+Status check_router_options(OptionCheck &check, const RouterOptions &options);
 
 // k tokens of each block of route_block_size positions (of the whole length without blocks).
 struct Blocks {
