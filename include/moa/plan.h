@@ -114,7 +114,7 @@ public:
 
     static constexpr size_t kWorkspaceAlignment = 64;
     // What a call of run() may take of the calling thread's stack, on the CPU, whatever the layer and its sizes.
-    static constexpr size_t kStackBytes = size_t{128} << 10;
+    static constexpr size_t kStackBytes = size_t{256} << 10;
 
 private:
     friend class PlanBuilder;
