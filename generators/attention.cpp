@@ -1,6 +1,8 @@
 #include "generators/attention.h"
 
+#include "generators/finite.h"
 #include "generators/math.h"
+#include "generators/softmax.h"
 
 #include <array>
 
@@ -41,68 +43,70 @@ Expr head_channel(const Sizes &s, const Expr &d) {
 void define_score(Attention &a, const Sizes &s, const Expr &product) {
     const Var &i = a.i, &key = a.key, &j = a.j, &t = a.t, &h = a.h, &e = a.e, &b = a.b;
     const Expr valid = a.mask(key_row(s, j, key), e, b) != 0;
-    a.score(i, key, j, t, h, e, b) = select(j * s.block + key >= s.num_keys, -2e30f, valid, product, -1e30f);
+    // A masked key counts where no key is valid, one beyond the last key never.
+    a.score(i, key, j, t, h, e, b) = select(j * s.block + key >= s.num_keys, kLowest, valid, product, next_to_lowest());
     a.maximum_keys = RDom(0, s.block, "maximum_key");
-    a.block_maximum(i, j, t, h, e, b) = -2e30f;
+    a.block_maximum(i, j, t, h, e, b) = kLowest;
     a.block_maximum(i, j, t, h, e, b) = max(a.block_maximum(i, j, t, h, e, b), a.score(i, a.maximum_keys, j, t, h, e, b));
 }
 
-// In units of log2. Pairs keep bf16 queries, which the scale is not in.
+// In the units of the scores. Pairs keep bf16 queries, which the scale is not in.
 void define_null_score(Attention &a, const Sizes &s, bool pairs) {
     const Var &i = a.i, &t = a.t, &h = a.h, &e = a.e, &b = a.b;
     a.null_channels = RDom(0, s.dim_head, "null_channel");
-    const Expr query = pairs ? cast<float>(a.q(a.null_channels, query_row(a, s), h, e, b)) * log2_scale(a) : Expr(a.queries(i, a.null_channels, t, h, e, b));
+    const Expr query = pairs ? cast<float>(a.q(a.null_channels, query_row(a, s), h, e, b)) : Expr(a.queries(i, a.null_channels, t, h, e, b));
     a.null_score(i, t, h, e, b) = 0.f;
     a.null_score(i, t, h, e, b) += query * a.null_key(a.null_channels, h, e);
 }
 
-// What is not finite is looked for as bits: maxima lose a NaN, and Halide compiles for finite values.
-constexpr int kInfinityBits = 0x7f800000, kNanBits = 0x7fc00000;
-
-void define_largest_query(Attention &a, const Expr &magnitude) {
-    const Var &i = a.i, &t = a.t, &h = a.h, &e = a.e, &b = a.b;
-    a.largest_query(i, t, h, e, b) = 0;
-    a.largest_query(i, t, h, e, b) = max(a.largest_query(i, t, h, e, b), magnitude);
-}
-
 template<class Exp2>
-void define_state(Attention &a, const Sizes &s, Type storage, Exp2 exp2) {
-    const Var &i = a.i, &c = a.c, &t = a.t, &h = a.h, &e = a.e, &b = a.b, &d = a.d, &y = a.y;
+void define_state(Attention &a, const Sizes &s, const Expr &unit, Exp2 exp2) {
+    const Var &i = a.i, &c = a.c, &t = a.t, &h = a.h, &e = a.e, &b = a.b;
     const Expr null = a.has_null != 0;
-    a.state(i, c, t, h, e, b) = select(c == Attention::kMaximum, select(null, a.null_score(i, t, h, e, b), -2e30f),
+    a.state(i, c, t, h, e, b) = select(c == Attention::kMaximum, select(null, a.null_score(i, t, h, e, b), kLowest),
                                        c == Attention::kSum, select(null, 1.f, 0.f),
                                        c >= Attention::kOutput && null, a.null_value(clamp(c - Attention::kOutput, 0, s.dim_head - 1), h, e), 0.f);
     a.steps = RDom(0, s.dim_head + Attention::kOutput, 0, (s.num_keys + s.block - 1) / s.block, "step");
     const Expr row = a.steps.x, block = a.steps.y;
     const auto at = [&](const Expr &r) { return Expr(a.state(i, r, t, h, e, b)); };
     const Expr old_factor = at(Attention::kOldFactor), new_factor = at(Attention::kNewFactor), maximum = at(Attention::kMaximum);
-    const Expr shift = a.block_shift(i, block, t, h, e, b);
+    const Expr shift = a.block_maximum(i, block, t, h, e, b);
     const Expr merged = max(maximum, shift);
+    // Strict: of a NaN, and the maximum with it, the difference would be folded to 0.
+    const auto factor = [&](const Expr &of) { return exp2(strict_float(of - merged) * unit); };
     a.state(i, row, t, h, e, b) = select(row >= Attention::kOutput, at(row) * old_factor + a.mixed(i, max(row - Attention::kOutput, 0), block, t, h, e, b) * new_factor,
-                                         row == Attention::kOldFactor, exp2(maximum - merged),
-                                         row == Attention::kNewFactor, exp2(shift - merged),
+                                         row == Attention::kOldFactor, factor(maximum),
+                                         row == Attention::kNewFactor, factor(shift),
                                          row == Attention::kSum, at(Attention::kSum) * old_factor + a.block_sum(i, block, t, h, e, b) * new_factor,
                                          merged);
-    const Expr quotient = a.state(y % s.rows, d + Attention::kOutput, y / s.rows, h, e, b) / a.state(y % s.rows, Attention::kSum, y / s.rows, h, e, b);
-    const Expr finite = a.largest_query(y % s.rows, y / s.rows, h, e, b) < kInfinityBits;
-    const Expr result = reinterpret<float>(select(finite, reinterpret<int>(quotient), kNanBits));
-    a.out(d, y, h, e, b) = as_stored(result, storage);
+}
+
+// Weights and sums carry a NaN along; maxima may lose it. Of keys that are seen and whose scores are all infinite the largest score
+// is infinite, or that of a masked key.
+void define_out(Attention &a, const Sizes &s, Type storage) {
+    const Var &y = a.y, &h = a.h, &e = a.e, &b = a.b, &d = a.d;
+    const Expr null = a.has_null != 0;
+    a.valid_keys = RDom(0, s.num_keys, "valid_key");
+    a.valid_keys.where(!null);
+    a.any_valid(e, b) = cast<uint8_t>(0);
+    a.any_valid(e, b) = max(a.any_valid(e, b), a.mask(a.valid_keys, e, b));
+    const auto at = [&](const Expr &row) { return Expr(a.state(y % s.rows, row, y / s.rows, h, e, b)); };
+    const Expr maximum = at(Attention::kMaximum), seen = null || a.any_valid(e, b) != 0;
+    const Expr infinite = !is_finite_bits(maximum) || (maximum <= next_to_lowest() && seen);
+    a.out(d, y, h, e, b) = as_stored(select_bits(infinite, nan_f32(), at(d + Attention::kOutput) / at(Attention::kSum)), storage);
 }
 
 void define_single(Attention &a, const Sizes &s) {
     const Var &i = a.i, &key = a.key, &j = a.j, &t = a.t, &h = a.h, &e = a.e, &b = a.b, &d = a.d;
     // The scale goes into the queries, once.
     a.queries(i, d, t, h, e, b) = cast<float>(a.q(head_channel(s, d), query_row(a, s), h, e, b)) * log2_scale(a);
-    a.query_channels = RDom(0, s.dim_head, "query_channel");
-    define_largest_query(a, reinterpret<int>(a.queries(i, a.query_channels, t, h, e, b)) & 0x7fffffff);
     a.keys(d, key, j, h, e, b) = cast<float>(a.k(head_channel(s, d), key_row(s, j, key), h, e, b));
     a.values(d, key, j, h, e, b) = cast<float>(a.v(head_channel(s, d), key_row(s, j, key), h, e, b));
     a.channels = RDom(0, s.dim_head, "channel");
     a.product(i, key, j, t, h, e, b) = 0.f;
     a.product(i, key, j, t, h, e, b) += a.queries(i, a.channels, t, h, e, b) * a.keys(a.channels, key, j, h, e, b);
     define_score(a, s, a.product(i, key, j, t, h, e, b));
-    a.block_shift(i, j, t, h, e, b) = a.block_maximum(i, j, t, h, e, b);
-    a.weight(i, key, j, t, h, e, b) = exp2_negative(a.score(i, key, j, t, h, e, b) - a.block_shift(i, j, t, h, e, b));
+    a.weight(i, key, j, t, h, e, b) = exp2_negative(a.score(i, key, j, t, h, e, b) - a.block_maximum(i, j, t, h, e, b));
     a.sum_keys = RDom(0, s.block, "sum_key");
     a.block_sum(i, j, t, h, e, b) = 0.f;
     a.block_sum(i, j, t, h, e, b) += a.weight(i, a.sum_keys, j, t, h, e, b);
@@ -116,17 +120,13 @@ void define_pairs(Attention &a, const Sizes &s) {
     const Var &i = a.i, &key = a.key, &j = a.j, &t = a.t, &h = a.h, &e = a.e, &b = a.b, &d = a.d, &l = a.l, &k2 = a.k2;
     a.queries(l, i, d, t, h, e, b) = a.q(2 * d + l, query_row(a, s), h, e, b);
     a.channels = RDom(0, 2, 0, s.dim_head / 2, "channel");
-    a.query_channels = RDom(0, 2, 0, s.dim_head / 2, "query_channel");
-    const Expr bits = reinterpret<uint16_t>(a.queries(a.query_channels.x, i, a.query_channels.y, t, h, e, b));
-    define_largest_query(a, cast<int>(bits & cast<uint16_t>(0x7fff)) << 16);
     a.product(i, key, j, t, h, e, b) = 0.f;
     a.product(i, key, j, t, h, e, b) += cast<float>(a.queries(a.channels.x, i, a.channels.y, t, h, e, b)) *
                                         cast<float>(a.k(2 * a.channels.y + a.channels.x, key_row(s, j, key), h, e, b));
     define_score(a, s, a.product(i, key, j, t, h, e, b));
     // The scale would be lost to rounding in bf16 queries. It comes after the difference: fused into it, masked scores would
-    // miss their own maximum by a rounding error of 1e30.
+    // miss their own maximum by a rounding error.
     const Expr scale = log2_scale(a);
-    a.block_shift(i, j, t, h, e, b) = a.block_maximum(i, j, t, h, e, b) * scale;
     const auto weight_of = [&](const Expr &k) { return round_bf16_up(exp2_negative_bf16((a.score(i, k, j, t, h, e, b) - a.block_maximum(i, j, t, h, e, b)) * scale)); };
     a.weight(l, i, k2, j, t, h, e, b) = mux(l, {weight_of(2 * k2), weight_of(2 * k2 + 1)});
     a.values(l, d, k2, j, h, e, b) = mux(l, {a.v(d, key_row(s, j, 2 * k2), h, e, b), a.v(d, key_row(s, j, 2 * k2 + 1), h, e, b)});
@@ -153,9 +153,6 @@ void define_tiles(Attention &a, const Sizes &s) {
     const int channel_pairs = s.head_dim / 2, key_pairs = s.block / 2;
     const auto of_query = place(channel_pairs);
     a.queries(x, g, t, h, e, b) = a.q(2 * of_query[1] + of_query[2], min(t * s.rows + of_query[0], s.num_queries - 1), h, e, b);
-    a.query_channels = RDom(0, 2, 0, channel_pairs, "query_channel");
-    const Expr query = a.queries(2 * (i % kTile) + a.query_channels.x, i / kTile * channel_pairs + a.query_channels.y, t, h, e, b);
-    define_largest_query(a, cast<int>(reinterpret<uint16_t>(query) & cast<uint16_t>(0x7fff)) << 16);
     a.keys(d, key, j, h, e, b) = a.k(d, key_row(s, j, key), h, e, b);
     a.channels = RDom(0, kStep, 0, s.head_dim / kStep, "channel");
     const RVar channel = a.channels.x, step = a.channels.y;
@@ -165,7 +162,6 @@ void define_tiles(Attention &a, const Sizes &s) {
     define_score(a, s, a.product(i % kTile, key, i / kTile, j, t, h, e, b));
 
     const Expr scale = log2_scale(a);
-    a.block_shift(i, j, t, h, e, b) = a.block_maximum(i, j, t, h, e, b) * scale;
     const auto of_weight = place(key_pairs);
     const auto weight_of = [&](const Expr &k) {
         return round_bf16_up(exp2_negative_bf16((a.score(of_weight[0], k, j, t, h, e, b) - a.block_maximum(of_weight[0], j, t, h, e, b)) * scale));
@@ -203,12 +199,13 @@ Attention make_attention(Type storage, const Values &values) {
             define_pairs(a, s);
         }
         define_null_score(a, s, true);
-        define_state(a, s, storage, exp2_negative_bf16);
+        define_state(a, s, log2_scale(a), exp2_negative_bf16);
     } else {
         define_single(a, s);
         define_null_score(a, s, false);
-        define_state(a, s, storage, exp2_negative);
+        define_state(a, s, 1.f, exp2_negative);
     }
+    define_out(a, s, storage);
     begin_at_zero(a.out);
     return a;
 }

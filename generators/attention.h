@@ -24,8 +24,11 @@ struct AttentionInputs {
 // A tile of query rows walks over blocks of keys. Vectors run along the rows, so that statistics are elementwise and keys and
 // values are read as they lie, a broadcast element at a time. Every block is normalised by its own maximum, not by the
 // running one: nothing in it depends on the state, which an update could not read otherwise; the state merges it with
-// two factors. Scores are in units of log2, their maxima finite (-1e30 masked, -2e30 beyond the last key), so that with
-// no null key and no valid key all keys weigh the same.
+// two factors. Scores are in units of log2, in pairs and tiles without the scale. Those of masked keys are finite, so that
+// with no null key and no valid key all keys weigh the same.
+//
+// A NaN or an infinity in a query, in a valid key or in its value reaches what depends on it, one in a masked key nothing.
+// Masked values are multiplied by 0: whoever writes them writes zeros there.
 //
 // Static values: head_dim (0: any), rows of a tile, keys of a block, pair = 2 for products of bf16 pairs (queries, keys,
 // weights and values stay bf16, sums are f32), tiles = 1 for the same as products of matrix tiles: kTile x kTile sums of
@@ -44,20 +47,20 @@ struct Attention : AttentionInputs {
     // place in a row of pairs and that row
     Halide::Var i{"i"}, t{"t"}, key{"key"}, j{"j"}, d{"d"}, l{"l"}, k2{"k2"}, c{"c"}, m{"m"}, x{"x"}, g{"g"};
     Halide::Var h{"h"}, e{"e"}, b{"b"}, y{"y"};
-    Halide::RDom channels, null_channels, query_channels, maximum_keys, sum_keys, mix_keys, steps;  // steps: state row, key block
+    Halide::RDom channels, null_channels, valid_keys, maximum_keys, sum_keys, mix_keys, steps;  // steps: state row, key block
 
-    Halide::Func queries{"queries"};                                                                  // transposed tile: (i, d, ..), or (l, i, d / 2, ..) in pairs, or (x, g, ..) for tiles
-    Halide::Func keys{"keys"};                                                                        // (d, key, j, ..) widened
-    Halide::Func values{"values"};                                                                    // (d, key, j, ..) widened, or (l, d, key / 2, j, ..) in pairs
-    Halide::Func value_rows{"value_rows"};                                                            // (d, key, j, ..): for tiles, whose values are (key, d, j, ..)
-    Halide::Func product{"product"}, score{"score"};                                                  // (i, key, j, ..): a register tile, and the block
-    Halide::Func block_maximum{"block_maximum"}, block_shift{"block_shift"}, block_sum{"block_sum"};  // (i, j, ..)
-    Halide::Func weight{"weight"};                                                                    // (i, key, j, ..), or (l, i, key / 2, j, ..), or (x, g, j, ..)
-    Halide::Func mix{"mix"}, mixed{"mixed"};                                                          // (i, d, j, ..): a register tile, and the block
-    Halide::Func ones{"ones"};                                                                        // (l): sums of bf16 weights are products with ones
-    Halide::Func null_score{"null_score"};                                                            // (i, ..)
-    Halide::Func largest_query{"largest_query"};                                                      // (i, ..): bits of the largest magnitude, NaN above all
-    Halide::Func state{"state"};                                                                      // (i, c, ..)
+    Halide::Func queries{"queries"};                                      // transposed tile: (i, d, ..), or (l, i, d / 2, ..) in pairs, or (x, g, ..) for tiles
+    Halide::Func keys{"keys"};                                            // (d, key, j, ..) widened
+    Halide::Func values{"values"};                                        // (d, key, j, ..) widened, or (l, d, key / 2, j, ..) in pairs
+    Halide::Func value_rows{"value_rows"};                                // (d, key, j, ..): for tiles, whose values are (key, d, j, ..)
+    Halide::Func product{"product"}, score{"score"};                      // (i, key, j, ..): a register tile, and the block
+    Halide::Func block_maximum{"block_maximum"}, block_sum{"block_sum"};  // (i, j, ..)
+    Halide::Func weight{"weight"};                                        // (i, key, j, ..), or (l, i, key / 2, j, ..), or (x, g, j, ..)
+    Halide::Func mix{"mix"}, mixed{"mixed"};                              // (i, d, j, ..): a register tile, and the block
+    Halide::Func ones{"ones"};                                            // (l): sums of bf16 weights are products with ones
+    Halide::Func null_score{"null_score"};                                // (i, ..)
+    Halide::Func any_valid{"any_valid"};                                  // (e, b): where there is no null key
+    Halide::Func state{"state"};                                          // (i, c, ..)
     Halide::Func out{"out"};
 
     std::vector<Halide::Func> outputs() const;

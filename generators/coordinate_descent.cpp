@@ -1,6 +1,8 @@
 #include "generators/coordinate_descent.h"
 
-#include <cmath>
+#include "generators/finite.h"
+
+#include <limits>
 
 namespace moa {
 
@@ -8,8 +10,6 @@ using namespace Halide;
 
 namespace {
 
-constexpr float kMasked = -1e30f;
-constexpr float kSmallestValid = -1e29f;
 constexpr float kLog2E = 1.44269504088896341f;
 constexpr float kSmallestExponent = -126.f;
 
@@ -49,20 +49,30 @@ DescentRow::DescentRow(int partial_sums) {
     lanes = RDom(0, partial_sums, "lanes");
 
     const Expr inside = min(likely(n), positions - 1);
-    const Expr score = max(scores(inside, r, b), kSmallestValid);
     const Expr kept = likely(n) < positions && mask(inside, b) != 0;
-    // Chosen as integers: what a masked score holds, NaN included, must not be looked at.
-    values(n, r, b) = reinterpret<float>(select(kept, reinterpret<uint32_t>(score), reinterpret<uint32_t>(Expr(kMasked))));
+    values(n, r, b) = select_bits(kept, scores(inside, r, b), kLowest);
 
     const Expr value = values(blocks * lanes.x.extent() + l, r, b);
-    largest_parts(l, r, b) = kMasked;
+    largest_parts(l, r, b) = kLowest;
     largest_parts(l, r, b) = max(largest_parts(l, r, b), value);
-    largest(r, b) = kMasked;
+    largest(r, b) = kLowest;
     largest(r, b) = max(largest(r, b), largest_parts(lanes, r, b));
     valid_parts(l, r, b) = 0;
-    valid_parts(l, r, b) += select(value > kMasked, 1, 0);
+    valid_parts(l, r, b) += select(is_kept(value), 1, 0);
     valid(r, b) = 0;
     valid(r, b) += valid_parts(lanes, r, b);
+}
+
+Expr DescentRow::is_kept(const Expr &value) {
+    return reinterpret<uint32_t>(value) != reinterpret<uint32_t>(Expr(kLowest));
+}
+
+void DescentRow::define_unsound(const Expr &minus_infinity) {
+    const Expr value = values(blocks * lanes.x.extent() + l, r, b);
+    unsound_parts(l, r, b) = 0;
+    unsound_parts(l, r, b) = max(unsound_parts(l, r, b), select(!is_finite_bits(value) && (minus_infinity || !same_bits(value, -std::numeric_limits<float>::infinity())), 1, 0));
+    unsound(r, b) = 0;
+    unsound(r, b) = max(unsound(r, b), unsound_parts(lanes, r, b));
 }
 
 Expr DescentRow::stabiliser(const Expr &dual) const {
@@ -80,7 +90,7 @@ Expr DescentRow::next_dual(const Expr &dual, const Expr &sum, const Expr &log_k,
 LogSumExp DescentRow::make_sum(const std::string &name, const Expr &dual, const Expr &eps) const {
     LogSumExp result{Func("shift" + name), Func("parts" + name), Func("sum" + name)};
     const Expr scale = kLog2E / eps;
-    result.shift(r, b) = -stabiliser(dual) * scale;
+    result.shift(r, b) = shift_of(stabiliser(dual), scale);
     // (min(s, -a) - stabiliser) / eps. The rounding of the shift is the same for all positions and as small as the dual's.
     Func exponent("exponent" + name);
     exponent(n, r, b) = min(values(n, r, b) * scale + result.shift(r, b), (-dual - stabiliser(dual)) * scale);
@@ -92,8 +102,9 @@ LogSumExp DescentRow::make_sum(const std::string &name, const Expr &dual, const 
 }
 
 Expr DescentRow::soft_score(const Expr &dual, const Expr &eps) const {
-    const Expr exponent = min(values(n, r, b) + dual, 0.f) * (kLog2E / eps);
-    return select(values(n, r, b) > kMasked && exponent > kSmallestExponent, exp2_negative(exponent), 0.f);
+    const Expr distance = values(n, r, b) + dual, exponent = min(distance, 0.f) * (kLog2E / eps);
+    const Expr score = select(exponent > kSmallestExponent, exp2_negative(exponent), 0.f);
+    return select_bits(is_kept(values(n, r, b)), select_bits(is_nan_bits(distance), distance, score), 0.f);
 }
 
 CoordinateDescent make_coordinate_descent(Type, const Values &statics) {
@@ -113,7 +124,10 @@ CoordinateDescent make_coordinate_descent(Type, const Values &statics) {
         }
         op.duals.push_back(dual);
     }
-    op.y(row.n, row.r, row.b) = row.soft_score(op.duals.back()(row.r, row.b), op.eps(iterations));
+    // The first iteration takes scores off themselves, so that an infinite one is none.
+    op.row.define_unsound(Internal::const_true());
+    op.last_dual(row.r, row.b) = select_bits(row.unsound(row.r, row.b) != 0, nan_f32(), op.duals.back()(row.r, row.b));
+    op.y(row.n, row.r, row.b) = row.soft_score(op.last_dual(row.r, row.b), op.eps(iterations));
     constrain_row(row, op.y);
     return op;
 }
@@ -123,8 +137,11 @@ CoordinateDescentStep make_coordinate_descent_step(Type, const Values &statics) 
     const DescentRow &row = op.row;
     const Expr before = op.a_in(row.r, row.b);
     op.sum = row.make_sum("", before, op.eps);
-    op.a(row.r, row.b) = select(op.first != 0, row.first_dual(op.log_k, op.eps),
-                                row.next_dual(before, op.sum.sum(row.r, row.b), op.log_k, op.eps));
+    op.row.define_unsound(op.first != 0);
+    // Later ones take max(score + a, 0) off a score: NaN of NaN and of infinity, and of an infinite a.
+    const Expr unsound = row.unsound(row.r, row.b) != 0 || (op.first == 0 && !is_finite_bits(before) && !same_bits(before, -std::numeric_limits<float>::infinity()));
+    const Expr dual = select(op.first != 0, row.first_dual(op.log_k, op.eps), row.next_dual(before, op.sum.sum(row.r, row.b), op.log_k, op.eps));
+    op.a(row.r, row.b) = select_bits(unsound, nan_f32(), dual);
     for (int i = 0; i < 2; i++) {
         op.a.output_buffer().dim(i).set_bounds(0, row.scores.dim(i + 1).extent());
     }

@@ -15,7 +15,7 @@ struct LogSumExp {
     Halide::Func sum;    // (r, b)
 };
 
-// A row of scores with masked positions replaced by a finite minimum, whole lanes long, and its log-sum-exp. The knob
+// A row of scores with masked positions replaced by the lowest number, whole lanes long, and its log-sum-exp. The knob
 // `lanes` says how many partial sums there are.
 struct DescentRow {
     Halide::ImageParam scores{Halide::Float(32), 3, "scores"};  // (n, r, b)
@@ -26,7 +26,11 @@ struct DescentRow {
     Halide::Func largest_parts{"largest_parts"}, largest{"largest"};
     Halide::Func valid_parts{"valid_parts"}, valid{"valid"};  // how many positions are valid
 
+    Halide::Func unsound_parts{"unsound_parts"}, unsound{"unsound"};  // (r, b): a valid score makes the dual variable NaN
+
     explicit DescentRow(int partial_sums);
+    // Whether a score of -infinity does depends on the iteration.
+    void define_unsound(const Halide::Expr &minus_infinity);
     // The dual variable of the first iteration, where s + b = 0, and of a later one from the one before it.
     Halide::Expr first_dual(const Halide::Expr &log_k, const Halide::Expr &eps) const;
     Halide::Expr next_dual(const Halide::Expr &dual, const Halide::Expr &sum, const Halide::Expr &log_k, const Halide::Expr &eps) const;
@@ -34,6 +38,7 @@ struct DescentRow {
     Halide::Expr soft_score(const Halide::Expr &dual, const Halide::Expr &eps) const;  // of (n, r, b)
 
 private:
+    static Halide::Expr is_kept(const Halide::Expr &value);
     Halide::Expr stabiliser(const Halide::Expr &dual) const;
 };
 
@@ -48,6 +53,7 @@ struct CoordinateDescent {
     Halide::ImageParam eps{Halide::Float(32), 1, "eps"};
     std::vector<LogSumExp> sums;
     std::vector<Halide::Func> duals;
+    Halide::Func last_dual{"last_dual"};
     Halide::Func y{"y"};
 
     std::vector<Halide::Argument> arguments() const;

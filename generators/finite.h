@@ -37,6 +37,13 @@ inline Halide::Expr nan_f32() {
     return Halide::reinterpret<float>(Halide::cast<uint32_t>(0x7fc00000));
 }
 
+// Halide's exp() makes numbers of NaN and infinities.
+inline Halide::Expr sigmoid(const Halide::Expr &value) {
+    using namespace Halide;
+    const Expr of_infinity = select(same_bits(value, std::numeric_limits<float>::infinity()), 1.f, 0.f);
+    return select_bits(is_finite_bits(value), 1.f / (1.f + exp(-value)), select_bits(is_nan_bits(value), value, of_infinity));
+}
+
 // The smallest numbers that f32 has, for what is hidden: no score that is a number is smaller, and only the very last two of 2^32
 // are as small.
 constexpr float kLowest = std::numeric_limits<float>::lowest();

@@ -1,6 +1,8 @@
 #include "generators/local_attention.h"
 
+#include "generators/finite.h"
 #include "generators/math.h"
+#include "generators/softmax.h"
 
 namespace moa {
 
@@ -68,10 +70,54 @@ void define_queries(LocalAttention &a, const Places &p) {
     }
 }
 
+Expr hides_by_query(const LocalAttention &a) {
+    return a.causal != 0 || a.exact != 0;
+}
+
+// Whether a query of the window sees a slot, as far as the mask does not matter, is whether it is one of `count` from `first` on.
+struct Reach {
+    Expr first, count;
+};
+
+Reach reach_of(const LocalAttention &a, const Expr &slot) {
+    const Expr behind = a.look_backward * a.window, span = (a.look_backward + a.look_forward) * a.window;
+    constexpr int kFar = 1 << 28;
+    const Expr low = slot - select(a.causal != 0, behind, a.exact != 0, span, kFar);
+    return {low, max(select(a.exact != 0, slot, kFar) - low + 1, 0)};
+}
+
+Expr sees(const LocalAttention &a, const Places &p, const Expr &slot) {
+    const Reach reach = reach_of(a, slot);
+    return a.shown(slot, a.u, a.b) != 0 && cast<uint32_t>(in_window(a, p) - reach.first) < cast<uint32_t>(reach.count);
+}
+
+// Values that are not finite are left out of the products, and added to what sees them. Few windows have any.
+void define_not_finite(LocalAttention &a, const Places &p, const Expr &channel) {
+    const Var &i = a.i, &t = a.t, &u = a.u, &h = a.h, &b = a.b, &d = a.d;
+    const auto value_at = [&](const Expr &slot) {
+        const Expr position = slot_position(a, slot);
+        const Expr stored = as_f32(a.v(channel, clamp(position, 0, p.length - 1), h, b));
+        return select_bits(a.shown(slot, u, b) != 0 && position < p.length, stored, 0.f);
+    };
+    a.value_slots = RDom(0, p.slots, "value_slot");
+    a.value_slots.where(hides_by_query(a));
+    a.largest_of_channel(d, u, h, b) = 0;
+    a.largest_of_channel(d, u, h, b) = max(a.largest_of_channel(d, u, h, b), reinterpret<int>(value_at(a.value_slots)) & 0x7fffffff);
+    a.value_channels = RDom(0, p.dim_head, "value_channel");
+    a.largest_value(u, h, b) = 0;
+    a.largest_value(u, h, b) = max(a.largest_value(u, h, b), a.largest_of_channel(a.value_channels, u, h, b));
+
+    a.bad_slots = RDom(0, p.slots, "bad_slot");
+    a.bad_slots.where(a.bad_slots < select(a.largest_value(u, h, b) >= 0x7f800000, p.slots, 0));
+    a.bad_slots.where(sees(a, p, a.bad_slots));
+    const Expr value = value_at(a.bad_slots);
+    a.not_finite(d, i, t, u, h, b) = 0.f;
+    a.not_finite(d, i, t, u, h, b) += select_bits(!is_finite_bits(value), value, 0.f);
+}
+
 void define_keys_and_values(LocalAttention &a, const Places &p, Type storage) {
     const Var &s = a.s, &u = a.u, &h = a.h, &b = a.b, &d = a.d;
     const Expr slot = min(s, p.slots - 1), at = clamp(slot_position(a, slot), 0, p.length - 1);
-    const Expr padding = slot_position(a, slot) >= p.length;
     Expr norm = 1.f;
     const Expr normalized = a.normalize_k != 0 || a.shared_qk != 0;
     if (!p.plain) {
@@ -84,13 +130,14 @@ void define_keys_and_values(LocalAttention &a, const Places &p, Type storage) {
     }
     const auto row = [&](const Expr &c) { return cast<float>(a.k(c, at, h, b)) * (p.plain ? Expr(1.f) : norm * a.k_gain(c)); };
     const Expr c = p.channel(d);
-    const Expr key = select(padding, 0.f, turn(row, p.dim_head, c, a.k_cos(c, slot), a.k_sin(c, slot)));
+    const Expr key = select(slot_position(a, slot) >= p.length, 0.f, turn(row, p.dim_head, c, a.k_cos(c, slot), a.k_sin(c, slot)));
     a.keys(d, s, u, h, b) = p.pairs ? round_bf16(key) : key;
 
     const auto value = [&](const Expr &of) {
         const Expr from = slot_position(a, of);
         const Expr stored = a.v(c, clamp(from, 0, p.length - 1), h, b);
-        const Expr seen = a.shown(of, u, b) != 0 && from < p.length;
+        // A weight of 0 would not keep what is not finite from queries that a causal or exact window hides it from.
+        const Expr seen = a.shown(of, u, b) != 0 && from < p.length && !(hides_by_query(a) && !is_finite_bits(as_f32(stored)));
         return p.pairs ? select(seen, stored, cast(storage, 0)) : select(seen, cast<float>(stored), 0.f);
     };
     if (p.pairs) {
@@ -98,6 +145,7 @@ void define_keys_and_values(LocalAttention &a, const Places &p, Type storage) {
     } else {
         a.values(d, s, u, h, b) = value(s);
     }
+    define_not_finite(a, p, c);
     // Needed where a mask hides every slot of a row, and only there.
     a.mean_slots = RDom(0, p.slots, "mean_slot");
     a.mean_slots.where(a.has_mask != 0);
@@ -111,21 +159,19 @@ void define_keys_and_values(LocalAttention &a, const Places &p, Type storage) {
 void define_score(LocalAttention &a, const Places &p) {
     const Var &i = a.i, &key = a.key, &j = a.j, &t = a.t, &u = a.u, &h = a.h, &b = a.b;
     const Expr slot = first_slot(a, p) + j * p.block + key;
-    const Expr w = in_window(a, p), behind = a.look_backward * a.window, span = (a.look_backward + a.look_forward) * a.window;
-    constexpr int kFar = 1 << 28;
-    const Expr high = select(a.exact != 0, slot, kFar);
-    const Expr low = slot - select(a.causal != 0, behind, a.exact != 0, span, kFar);
-    a.first_row(key, j, t) = low;
-    a.row_count(key, j, t, u, b) = select(a.shown(slot, u, b) != 0, max(high - low + 1, 0), 0);
+    const Expr w = in_window(a, p), behind = a.look_backward * a.window;
+    const Reach reach = reach_of(a, slot);
+    a.first_row(key, j, t) = reach.first;
+    a.row_count(key, j, t, u, b) = select(a.shown(slot, u, b) != 0, reach.count, 0);
     const Expr visible = cast<uint32_t>(w - a.first_row(key, j, t)) < cast<uint32_t>(a.row_count(key, j, t, u, b));
     Expr s = a.product(i, key, j, t, u, h, b);
     if (!p.plain) {
         const Expr added = a.bias(min(slot, p.slots - 1), min(w, a.window - 1), h);
         s = select(a.shared_qk != 0 && slot == behind + w, -5e4f * (p.pairs ? 1.f : kLog2E), s + select(a.has_bias != 0, added, 0.f) * (p.pairs ? 1.f : kLog2E));
     }
-    a.score(i, key, j, t, u, h, b) = select(visible, s, -1e30f);
+    a.score(i, key, j, t, u, h, b) = select(visible, s, kLowest);
     a.maximum_keys = RDom(0, p.block, "maximum_key");
-    a.block_maximum(i, j, t, u, h, b) = -1e30f;
+    a.block_maximum(i, j, t, u, h, b) = kLowest;
     a.block_maximum(i, j, t, u, h, b) = max(a.block_maximum(i, j, t, u, h, b), a.score(i, a.maximum_keys, j, t, u, h, b));
 }
 
@@ -171,7 +217,7 @@ void define_state(LocalAttention &a, const Places &p) {
     const float unit = p.pairs ? kLog2E : 1.f;
     const Expr visited = select(a.exact != 0, p.rows + select(a.causal != 0, a.look_backward, a.look_backward + a.look_forward) * a.window, p.slots);
     const Expr zeros = cast<float>(a.zero_keys);
-    a.state(i, c, t, u, h, b) = select(c == LocalAttention::kMaximum, select(zeros > 0.f, 0.f, -1e30f), c == LocalAttention::kSum, zeros, 0.f);
+    a.state(i, c, t, u, h, b) = select(c == LocalAttention::kMaximum, select(zeros > 0.f, 0.f, kLowest), c == LocalAttention::kSum, zeros, 0.f);
     a.steps = RDom(0, p.dim_head + LocalAttention::kOutput, 0, (visited + p.block - 1) / p.block, "step");
     const Expr row = a.steps.x, block = a.steps.y;
     const auto at = [&](const Expr &r) { return Expr(a.state(i, r, t, u, h, b)); };
@@ -185,14 +231,28 @@ void define_state(LocalAttention &a, const Places &p) {
                                          merged);
 }
 
+// Nothing is above the score of what is hidden in a row that sees nothing, or nothing but infinite scores.
+void define_seen(LocalAttention &a, const Places &p) {
+    const Var &i = a.i, &t = a.t, &u = a.u, &h = a.h, &b = a.b;
+    a.any_slots = RDom(0, p.slots, "any_slot");
+    a.any_slots.where(a.has_mask != 0);
+    a.any_shown(u, b) = cast<uint8_t>(0);
+    a.any_shown(u, b) = max(a.any_shown(u, b), a.shown(a.any_slots, u, b));
+    a.all_hidden(i, t, u, h, b) = reinterpret<int>(Expr(a.state(i, LocalAttention::kMaximum, t, u, h, b))) == reinterpret<int>(Expr(kLowest));
+    a.seen_slots = RDom(0, p.slots, "seen_slot");
+    a.seen_slots.where(a.seen_slots < select(a.any_shown(u, b) != 0 && a.all_hidden(i, t, u, h, b), p.slots, 0));
+    a.seen(i, t, u, h, b) = select(a.has_mask != 0, 0, 1);
+    a.seen(i, t, u, h, b) = max(a.seen(i, t, u, h, b), select(sees(a, p, a.seen_slots), 1, 0));
+}
+
 void define_output(LocalAttention &a, const Places &p, Type storage) {
     const Var &i = a.i, &t = a.t, &u = a.u, &h = a.h, &b = a.b, &d = a.d;
     const auto at = [&](const Expr &r) { return Expr(a.state(i, r, t, u, h, b)); };
-    Expr result = select(at(LocalAttention::kMaximum) > -1e29f, at(d + LocalAttention::kOutput) / at(LocalAttention::kSum), a.mean(d, u, h, b) / cast<float>(p.slots + a.left_out));
+    const Expr of_nothing = select_bits(a.seen(i, t, u, h, b) != 0, nan_f32(), a.mean(d, u, h, b) / cast<float>(p.slots + a.left_out));
+    Expr result = select_bits(a.all_hidden(i, t, u, h, b), of_nothing, at(d + LocalAttention::kOutput) / at(LocalAttention::kSum) + a.not_finite(d, i, t, u, h, b));
     if (!p.plain) {
-        const Expr position = min(u * a.window + in_window(a, p), p.length - 1);
-        const Expr gate = 1.f / (1.f + exp(-cast<float>(a.gate(h, position, b))));
-        result = select(a.has_gate != 0, result * gate, result);
+        const Expr gate = sigmoid(as_f32(a.gate(h, min(u * a.window + in_window(a, p), p.length - 1), b)));
+        result = select_bits(a.has_gate != 0, result * gate, result);
     }
     a.row(d, i, t, u, h, b) = as_stored(result, storage);
     a.rows = RDom(0, p.rows, 0, (a.window + p.rows - 1) / p.rows, "row");
@@ -227,6 +287,7 @@ LocalAttention make_local_attention(Type storage, const Values &values) {
         define_single(a, p);
     }
     define_state(a, p);
+    define_seen(a, p);
     define_output(a, p, storage);
     begin_at_zero(a.out);
     return a;

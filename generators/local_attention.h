@@ -39,7 +39,7 @@ Halide::Expr turn(const Row &row, const Halide::Expr &dim_head, const Halide::Ex
 // The form is attention's (generators/attention.h): a tile of query rows, blocks of keys normalised by their own maximum. A
 // tile lies within one window. For exact windows it visits no slot that none of its rows may see, so that blocks are counted
 // from the first slot that its first row sees. A row that sees no slot at all gets the mean of the values of all slots of
-// its windows, in which slots outside of the sequence count as -1.
+// its windows, in which slots outside of the sequence count as -1. A row that sees none but infinite scores is NaN.
 //
 // Slots that are never a position of the sequence a caller may leave out: a window has left_out more then, of which left_outside are
 // outside of the sequence and the others zeros behind its last position; zero_keys of these every query sees, with a score of 0.
@@ -61,17 +61,21 @@ struct LocalAttention : LocalAttentionInputs {
     // pair and pair; state row
     Halide::Var i{"i"}, t{"t"}, w{"w"}, u{"u"}, s{"s"}, key{"key"}, j{"j"}, d{"d"}, l{"l"}, k2{"k2"}, c{"c"};
     Halide::Var h{"h"}, b{"b"};
-    Halide::RDom channels, query_channels, key_channels, maximum_keys, sum_keys, mix_keys, mean_slots, steps, rows;
+    Halide::RDom channels, query_channels, key_channels, maximum_keys, sum_keys, mix_keys, mean_slots, value_slots, value_channels, bad_slots, any_slots, seen_slots, steps, rows;
 
-    Halide::Func query_squares{"query_squares"}, key_squares{"key_squares"};  // (i, t, ..), (s, ..): only where they are normalised
-    Halide::Func turned{"turned"};                                            // (d, i, t, u, h, b): turned query rows
-    Halide::Func queries{"queries"};                                          // the same transposed: (i, d, t, ..), or (l, i, d / 2, t, ..) in pairs
-    Halide::Func keys{"keys"};                                                // (d, s, u, h, b): turned
-    Halide::Func values{"values"};                                            // (d, s, u, h, b), or (l, d, s / 2, ..) in pairs; hidden ones are 0
-    Halide::Func shown{"shown"};                                              // (s, u, b): what queries of the window may see, as far as the query does not matter
-    Halide::Func first_row{"first_row"};                                      // (key, j, t): rows of the window that see a key are the first, and so many
-    Halide::Func row_count{"row_count"};                                      // (key, j, t, u, b)
-    Halide::Func product{"product"}, score{"score"};                          // (i, key, j, t, u, h, b)
+    Halide::Func query_squares{"query_squares"}, key_squares{"key_squares"};                // (i, t, ..), (s, ..): only where they are normalised
+    Halide::Func turned{"turned"};                                                          // (d, i, t, u, h, b): turned query rows
+    Halide::Func queries{"queries"};                                                        // the same transposed: (i, d, t, ..), or (l, i, d / 2, t, ..) in pairs
+    Halide::Func keys{"keys"};                                                              // (d, s, u, h, b): turned
+    Halide::Func values{"values"};                                                          // (d, s, u, h, b), or (l, d, s / 2, ..) in pairs; hidden ones are 0, and not finite ones
+    Halide::Func largest_of_channel{"largest_of_channel"}, largest_value{"largest_value"};  // (d, u, h, b), (u, h, b): bits of the largest magnitude, NaN above all
+    Halide::Func not_finite{"not_finite"};                                                  // (d, i, t, u, h, b): sum of the values that a row sees and that are not finite
+    Halide::Func any_shown{"any_shown"};                                                    // (u, b)
+    Halide::Func all_hidden{"all_hidden"}, seen{"seen"};                                    // (i, t, u, h, b): a row has no finite score, and yet sees a slot
+    Halide::Func shown{"shown"};                                                            // (s, u, b): what queries of the window may see, as far as the query does not matter
+    Halide::Func first_row{"first_row"};                                                    // (key, j, t): rows of the window that see a key are the first, and so many
+    Halide::Func row_count{"row_count"};                                                    // (key, j, t, u, b)
+    Halide::Func product{"product"}, score{"score"};                                        // (i, key, j, t, u, h, b)
     Halide::Func block_maximum{"block_maximum"}, weight{"weight"}, block_sum{"block_sum"};
     Halide::Func mix{"mix"}, mixed{"mixed"}, ones{"ones"};
     Halide::Func state{"state"};  // (i, c, t, u, h, b)

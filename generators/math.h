@@ -5,36 +5,6 @@
 // Expressions that several algorithms share. Halide compiles for finite values: NaN is recognised by its bits.
 namespace moa {
 
-// 2^x for x <= 0, worst relative error 1.7e-7 on [-126, 0], 1 at 0, and 0 from -127 down, where the polynomial is 1 and taking
-// 127 off its exponent leaves no bit: with a small number there instead, sums that begin with masked keys would be subnormal,
-// which costs Intel's cores over 100 cycles an instruction. Rounding by adding and taking off 1.5 * 2^23, since round() of 16
-// floats would be two half-width roundings and a merge; strict_float keeps the pair from being folded away and binds what is
-// under it, so that x had better not hold a product that wants to be fused.
-inline Halide::Expr exp2_negative(Halide::Expr x) {
-    using namespace Halide;
-    x = max(x, -127.f);
-    const Expr shifted = strict_float(x + 12582912.f), f = x - strict_float(shifted - 12582912.f), exponent = reinterpret<int>(shifted);
-    const float c[] = {1.f, 6.931470037e-01f, 2.402224243e-01f, 5.550733581e-02f, 9.671512991e-03f, 1.326472731e-03f};
-    Expr p = c[5];
-    for (int i = 4; i >= 0; i--) {
-        p = p * f + c[i];
-    }
-    return reinterpret<float>(reinterpret<int>(p) + (exponent << 23));
-}
-
-// The same to 2.9e-6, enough for weights that are rounded to bf16; truncation lets x stay a fused multiply-add.
-inline Halide::Expr exp2_negative_bf16(Halide::Expr x) {
-    using namespace Halide;
-    x = max(x, -127.f);
-    const Expr exponent = cast<int>(x - 0.5f), f = x - cast<float>(exponent);
-    const float c[] = {1.f, 6.931241751e-01f, 2.402409911e-01f, 5.590642616e-02f, 9.582852945e-03f};
-    Expr p = c[4];
-    for (int i = 3; i >= 0; i--) {
-        p = p * f + c[i];
-    }
-    return reinterpret<float>(reinterpret<int>(p) + (exponent << 23));
-}
-
 // Of a vector's sum of squares; the smallest norm keeps a row of zeros finite.
 inline Halide::Expr inverse_norm(const Halide::Expr &squares) {
     return 1.f / max(sqrt(squares), 1e-12f);
@@ -66,7 +36,7 @@ inline Halide::Expr as_stored(const Halide::Expr &value, const Halide::Type &sto
 }
 
 // To nearest, halves away from zero, at half the cost: for softmax weights, whose rounding errors average out, and where the rest
-// is kept. Some NaN become zeros.
+// is kept. A NaN stays one if its lower 16 bits are 0, as are those of NaN that were bf16 or come from a sum of infinities.
 inline Halide::Expr round_bf16_up(const Halide::Expr &v) {
     using namespace Halide;
     return reinterpret<bfloat16_t>(extract_bits<uint16_t>(reinterpret<uint32_t>(v) + cast<uint32_t>(0x8000), 16));

@@ -1,5 +1,7 @@
 #include "generators/rotary_table.h"
 
+#include "generators/finite.h"
+
 namespace moa {
 
 using namespace Halide;
@@ -41,7 +43,9 @@ RotaryTable make_rotary_table(Type, const Values &) {
     const Turn turn(op.angles(op.d, op.n));
     const Expr square = turn.rest * turn.rest, odd = (turn.quarters & 1) != 0;
     const Expr sine = sine_of_quarters(turn.rest, square), cosine = cosine_of_quarters(square);
-    op.table(op.d, op.n) = Tuple(negated_if(turn.quarters + 1, select(odd, sine, cosine)), negated_if(turn.quarters, select(odd, cosine, sine)));
+    const Expr bad = !is_finite_bits(op.angles(op.d, op.n));
+    op.table(op.d, op.n) = Tuple(select_bits(bad, nan_f32(), negated_if(turn.quarters + 1, select(odd, sine, cosine))),
+                                 select_bits(bad, nan_f32(), negated_if(turn.quarters, select(odd, cosine, sine))));
     return op;
 }
 

@@ -155,10 +155,10 @@ void schedule_attention_cpu(Attention &a, const Target &target, const Values &kn
         a.state.bound_extent(a.c, head_dim + Attention::kOutput);
     }
     a.null_score.compute_at(a.out, task).store_in(MemoryType::Stack).bound_extent(a.i, rows).vectorize(a.i, vector).update().vectorize(a.i, vector);
-    a.largest_query.compute_at(a.out, task).store_in(MemoryType::Stack).bound_extent(a.i, rows).vectorize(a.i, vector).update().vectorize(a.i, vector);
+    a.any_valid.compute_at(a.out, task).store_in(MemoryType::Stack);
     a.queries.compute_at(a.out, task).store_in(MemoryType::Stack);
 
-    for (Func f : {a.queries, a.largest_query, a.null_score, a.state}) {
+    for (Func f : {a.queries, a.null_score, a.state}) {
         // Matrix tiles are not known as such with a second tile of rows in their indices.
         if (tiles == 1) {
             f.bound_extent(a.t, 1);
@@ -167,12 +167,11 @@ void schedule_attention_cpu(Attention &a, const Target &target, const Values &kn
         }
     }
     // Without a place on the stack each block's arrays would be allocated anew.
-    for (Func f : {a.score, a.block_maximum, a.block_shift, a.block_sum, a.mixed}) {
+    for (Func f : {a.score, a.block_maximum, a.block_sum, a.mixed}) {
         f.compute_at(a.state, a.t).store_in(MemoryType::Stack).bound_extent(a.i, rows);
     }
     a.weight.compute_at(a.state, a.t).store_in(MemoryType::Stack);
     a.block_maximum.vectorize(a.i, vector).unroll(a.i).update().reorder(a.i, a.maximum_keys).vectorize(a.i, vector).unroll(a.i).unroll(a.maximum_keys, 4);
-    a.block_shift.vectorize(a.i, vector).unroll(a.i);
     a.block_sum.vectorize(a.i, vector).unroll(a.i);
     if (knobs.get("tiles", 0) != 0) {
         schedule_tiles(a, vector, rows, block, head_dim);

@@ -8,9 +8,9 @@ using namespace Halide;
 void schedule_attention_reference(Attention &a, const Target & /*target*/, const Values & /*knobs*/) {
     a.state.compute_at(a.out, a.y);
     a.null_score.compute_at(a.out, a.y);
-    a.largest_query.compute_at(a.out, a.y);
+    a.any_valid.compute_at(a.out, a.b);
     a.queries.compute_at(a.out, a.y);
-    for (Func f : {a.score, a.block_maximum, a.block_shift, a.weight, a.block_sum, a.mixed}) {
+    for (Func f : {a.score, a.block_maximum, a.weight, a.block_sum, a.mixed}) {
         f.compute_at(a.state, a.steps.y);
     }
     a.product.compute_at(a.score, a.key);

@@ -49,6 +49,8 @@ void schedule_coordinate_descent_cpu(CoordinateDescent &op, const Target &target
     schedule_values(op.row, loop);
     schedule_reduction(op.row.largest_parts, op.row.largest, op.row, loop);
     schedule_reduction(op.row.valid_parts, op.row.valid, op.row, loop);
+    schedule_reduction(op.row.unsound_parts, op.row.unsound, op.row, loop);
+    op.last_dual.compute_at(loop.consumer, loop.row).store_in(MemoryType::Stack);
     for (const LogSumExp &sum : op.sums) {
         schedule_sum(sum, op.row, loop);
     }
@@ -57,13 +59,14 @@ void schedule_coordinate_descent_cpu(CoordinateDescent &op, const Target &target
     }
 }
 
-// A step reads the scores three times and y once: masking them anew is cheaper than a row of scratch.
+// A step reads the scores four times and y once: masking them anew is cheaper than a row of scratch.
 void schedule_coordinate_descent_step_cpu(CoordinateDescentStep &op, const Target &target, const Values &) {
     const RowLoop loop = row_loop(op.a, op.row, target);
     schedule_reduction(op.row.largest_parts, op.row.largest, op.row, loop);
     schedule_reduction(op.row.valid_parts, op.row.valid, op.row, loop);
+    schedule_reduction(op.row.unsound_parts, op.row.unsound, op.row, loop);
     schedule_sum(op.sum, op.row, loop);
-    for (Func parts : {op.row.largest_parts, op.row.valid_parts, op.sum.parts}) {
+    for (Func parts : {op.row.largest_parts, op.row.valid_parts, op.row.unsound_parts, op.sum.parts}) {
         parts.update().specialize(op.row.mask.dim(0).stride() == 1);
         parts.update().specialize(op.row.mask.dim(0).stride() == 0);
     }

@@ -7,7 +7,7 @@ using namespace Halide;
 namespace {
 
 void compute_row(DescentRow &row) {
-    for (Func f : {row.values, row.largest_parts, row.largest, row.valid_parts, row.valid}) {
+    for (Func f : {row.values, row.largest_parts, row.largest, row.valid_parts, row.valid, row.unsound_parts, row.unsound}) {
         f.compute_root();
     }
 }
@@ -28,6 +28,7 @@ void schedule_coordinate_descent_reference(CoordinateDescent &op, const Target &
     for (Func dual : op.duals) {
         dual.compute_root();
     }
+    op.last_dual.compute_root();
 }
 
 void schedule_coordinate_descent_step_reference(CoordinateDescentStep &op, const Target &, const Values &) {

@@ -39,8 +39,21 @@ void schedule_local_attention_cpu(LocalAttention &a, const Target &target, const
     if (bound != 0) {
         a.turned.bound_storage(a.d, bound);
         a.mean.bound_storage(a.d, bound);
+        a.largest_of_channel.bound_storage(a.d, bound);
+        a.not_finite.bound_storage(a.d, bound);
     }
     a.mean.update().reorder(a.d, a.mean_slots).vectorize(a.d, vector, tail);
+    for (Func f : {a.any_shown, a.largest_value}) {
+        f.compute_at(a.out, task).store_in(MemoryType::Stack);
+    }
+    a.largest_of_channel.compute_at(a.largest_value, a.u).store_in(MemoryType::Stack).vectorize(a.d, vector, tail);
+    a.largest_of_channel.update().reorder(a.d, a.value_slots).vectorize(a.d, vector, tail);
+    // Of one row at a time: hardly any needs them.
+    for (Func f : {a.all_hidden, a.seen}) {
+        f.compute_at(a.out, a.rows.x).store_in(MemoryType::Stack);
+    }
+    a.not_finite.compute_at(a.out, a.rows.x).store_in(MemoryType::Stack).vectorize(a.d, vector, tail);
+    a.not_finite.update().reorder(a.d, a.bad_slots).vectorize(a.d, vector, tail);
     const int padded = (bound + tile_channels - 1) / tile_channels * tile_channels;
     for (Func f : {a.keys, a.values}) {
         const bool in_pairs = pairs && f.name() == a.values.name();

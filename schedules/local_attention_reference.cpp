@@ -9,7 +9,13 @@ void schedule_local_attention_reference(LocalAttention &a, const Target & /*targ
     for (Func f : {a.state, a.turned, a.queries, a.mean}) {
         f.compute_at(a.out, a.rows.x);
     }
-    a.shown.compute_at(a.out, a.u);
+    for (Func f : {a.shown, a.any_shown, a.largest_value}) {
+        f.compute_at(a.out, a.u);
+    }
+    a.largest_of_channel.compute_at(a.largest_value, a.u);
+    for (Func f : {a.all_hidden, a.seen, a.not_finite}) {
+        f.compute_at(a.out, a.rows.x);
+    }
     for (Func f : {a.first_row, a.row_count, a.keys, a.values, a.score, a.block_maximum, a.weight, a.block_sum, a.mixed}) {
         f.compute_at(a.state, a.steps.y);
     }
