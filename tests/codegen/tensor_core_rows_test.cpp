@@ -34,7 +34,7 @@ struct Compiled {
 Compiled compile(const Row &row) {
     const Halide::Target target(row.compiled_for.halide + "-no_bounds_query-no_runtime-user_context");
     const std::string object = ::testing::TempDir() + "moa_" + row.symbol() + ".o";
-    const CudaOptions options{.cubins = {80}, .checks = {86, 89, 90}, .ptxas = ptxas(), .ptx_file = ""};
+    const CudaOptions options{.cubins = {80}, .checks = {90}, .ptxas = ptxas(), .ptx_file = ""};
     Compiled compiled;
     compiled.report = codegen::cuda::compile_cuda(operations().at(row.op)(row, target), "kernel", target, options, {{Halide::OutputFileType::object, object}});
     std::ifstream file(object, std::ios::binary);
