@@ -169,7 +169,10 @@ add tests random env MOA_RANDOM_LAYERS=200 ./gpu_tests '--gtest_filter=RandomLay
 add tests golden ./gpu_tests '--gtest_filter=Cases/Golden.*'
 add tests golden.rows ./gpu_tests '--gtest_filter=*EachRow*cuda*:SpecialisedRows.*'
 add tests models ./gpu_tests '--gtest_filter=*Recorded.*:MaskedLm.*'
-add tests driver env "LD_LIBRARY_PATH=$here/fake" ./gpu_tests '--gtest_filter=Fake*'
+add tests fork ./gpu_tests '--gtest_filter=ForkedDriver.*'
+add tests driver env "LD_LIBRARY_PATH=$here/fake" ./gpu_tests '--gtest_filter=FakeDriver.*:FakeProduct.*:ForkedDriver.*'
+add tests unopened env "LD_LIBRARY_PATH=$here/fake" ./gpu_tests '--gtest_filter=FakeDriverUnopened.*'
+add tests stub env "LD_LIBRARY_PATH=$here/fake" MOA_FAKE_DRIVER=stub ./gpu_tests '--gtest_filter=Stub.*'
 add tests no_device env "LD_LIBRARY_PATH=$here/fake" MOA_FAKE_DRIVER=none ./gpu_tests '--gtest_filter=NoDevice.*'
 for numbers in "f32 exact" "f32 tf32" "bf16 exact" "f16 exact"; do
     set -- $numbers
