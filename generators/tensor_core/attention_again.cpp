@@ -13,6 +13,12 @@ namespace {
 // Maxima beyond are rounded by more than weights of f16 can bear.
 constexpr float kLargestMaximum = 0x1p26f;
 
+// Differences are scaled, not scores: what rounding a scaled score leaves may be as large as weights can bear and more, and where the
+// compiler fuses scaling with the subtraction, that is the exponent of the largest score.
+Expr weight_of(const Expr &score, const Expr &most, const Expr &log2_scale) {
+    return exp2_approx((score - most) * log2_scale);
+}
+
 }  // namespace
 
 // A sum of weights that is NaN comes from visible keys alone, whose scores are NaN or infinite: then the row is NaN.
@@ -56,17 +62,18 @@ void AttentionTile::define_softmax_again(const Again &again) {
         at_queries(null_again, here) += chunk(again.query(first, row_again(half)), channels.x) * again.null_key(first + channels.x);
     }
     const Expr null = may_be_null ? again.has_null : Internal::const_false();
-    // Maximum, sum, and whether there is any visible key.
-    const Expr null_score = may_be_null ? Expr(at_queries(null_again, here)) * again.log2_scale : Expr(0.f);
-    const Expr null_maximum = maximum(null_score, kNothing);
-    at_queries(softmax_again, here) = Tuple(only_if(any_again(), select(null, null_maximum, kNothing)), select(null, exp2_approx(null_score - null_maximum), 0.f), select(null, 1, 0));
+    // Maximum before scaling, sum, and whether there is any visible key.
+    const Expr null_score = may_be_null ? Expr(at_queries(null_again, here)) : Expr(0.f), null_maximum = maximum(null_score, kNothing);
+    at_queries(softmax_again, here) =
+        Tuple(only_if(any_again(), select(null, null_maximum, kNothing)), select(null, weight_of(null_score, null_maximum, again.log2_scale), 0.f), select(null, 1, 0));
     again_keys[0] = RDom(0, again.keys, "again_keys_0");
     const RVar at = again_keys[0].x;
     const FuncRef old = at_queries(softmax_again, here);
     // Not to be understood by Halide, which would shorten the loop and lose sight of how much each step needs.
     again_keys[0].where(again.visible(row_again(half), at) || old[2] < 0);
-    const Expr score = at_queries(score_again[0], {at, half, mt, lane, warp}) * again.log2_scale, most = maximum(old[0], score);
-    at_queries(softmax_again, here) = with_sight_of({most, old[1] * exp2_approx(old[0] - most) + exp2_approx(score - most), 1}, {old[0], old[1], old[2]});
+    const Expr score = at_queries(score_again[0], {at, half, mt, lane, warp}), most = maximum(old[0], score);
+    const Expr sum = old[1] * weight_of(old[0], most, again.log2_scale) + weight_of(score, most, again.log2_scale);
+    at_queries(softmax_again, here) = with_sight_of({most, sum, 1}, {old[0], old[1], old[2]});
 }
 
 void AttentionTile::define_result(const Again &again) {
@@ -74,20 +81,20 @@ void AttentionTile::define_result(const Again &again) {
     define_softmax_again(again);
     const std::vector<Expr> here = own_again();
     const FuncRef softmax = at_queries(softmax_again, here);
-    const Expr some = softmax[2] != 0, sum = again.more ? softmax[1] + again.more(row_again(half), softmax[0]) : Expr(softmax[1]);
+    const Expr some = softmax[2] != 0, sum = again.more ? softmax[1] + again.more(row_again(half), softmax[0] * again.log2_scale) : Expr(softmax[1]);
     // All keys weigh the same where none is visible.
     again_keys[1] = RDom(0, again.keys, "again_keys_1");
     const RVar at = again_keys[1].x;
     again_keys[1].where(!some || again.visible(row_again(half), at));
-    const Expr score = at_queries(score_again[1], {at, half, mt, lane, warp}) * again.log2_scale;
-    const Expr weight = select(some, exp2_approx(score - softmax[0]) / sum, 1.f / cast<float>(again.keys));
+    const Expr score = at_queries(score_again[1], {at, half, mt, lane, warp});
+    const Expr weight = select(some, weight_of(score, softmax[0], again.log2_scale) / sum, 1.f / cast<float>(again.keys));
     const Expr channel = channel_of(slot, 2 * member_of(lane) + (input == Input::tf32 ? Expr(pair) : Expr(0)));
     const Expr stored = again.value(channel, at), value = unpack(stored.type(), word(stored), pair);
     std::vector<Expr> own = {pair, slot};
     own.insert(own.end(), here.begin(), here.end());
     Expr first = 0.f;
     if (again.has_null.defined()) {
-        const Expr null_weight = exp2_approx(at_queries(null_again, here) * again.log2_scale - softmax[0]) / sum;
+        const Expr null_weight = weight_of(at_queries(null_again, here), softmax[0], again.log2_scale) / sum;
         first = select(again.has_null, null_weight * again.null_value(channel_of(slot, 2 * member_of(lane) + pair)), 0.f);
     }
     at_queries(mix_again, own) = only_if(any_again(), first);
