@@ -20,24 +20,37 @@ Rows Rows::picked(std::span<const int64_t> rows) const {
     return part;
 }
 
-Rows product(Rounding &rounding, const Rows &x, const float *weights, int64_t dim_out, const float *bias) {
-    std::vector<double> rounded(static_cast<size_t>(dim_out * x.width));
+Rows product(Rounding &rounding, const Normed &x, const float *weights, int64_t dim_out, const float *bias) {
+    const Rows &values = x.values;
+    std::vector<double> rounded(static_cast<size_t>(dim_out * values.width));
     std::transform(weights, weights + rounded.size(), rounded.begin(), [&](float weight) { return rounding.operand(weight); });
-    Rows out(x.count, dim_out);
-    std::vector<double> row(static_cast<size_t>(x.width));
-    for (int64_t n = 0; n < x.count; n++) {
-        std::transform(x[n], x[n] + x.width, row.begin(), [&](double value) { return rounding.operand(value); });
-        for (int64_t o = 0; o < dim_out; o++) {
-            const double *w = rounded.data() + o * x.width;
-            double sum = 0, magnitude = 0;
-            for (int64_t c = 0; c < x.width; c++) {
-                sum += row[static_cast<size_t>(c)] * w[c];
-                magnitude += std::fabs(row[static_cast<size_t>(c)] * w[c]);
+    Rows out(values.count, dim_out);
+    std::vector<double> row(static_cast<size_t>(values.width)), terms(row);
+    for (int64_t n = 0; n < values.count; n++) {
+        for (int64_t c = 0; c < values.width; c++) {
+            const auto at = static_cast<size_t>(c);
+            row[at] = rounding.operand(values[n][c]);
+            terms[at] = std::fabs(row[at]);
+            if (x.factors.count != 0) {
+                row[at] = rounding.tf32(row[at], x.factors[n][c]);
+                terms[at] = std::fmax(terms[at], x.factors[n][c] + x.means[n][c]);
             }
-            out[n][o] = rounding.stored(rounding.sum(sum, magnitude, x.width) + (bias != nullptr ? bias[o] : 0));
+        }
+        for (int64_t o = 0; o < dim_out; o++) {
+            const double *w = rounded.data() + o * values.width;
+            double sum = 0, magnitude = 0;
+            for (int64_t c = 0; c < values.width; c++) {
+                sum += row[static_cast<size_t>(c)] * w[c];
+                magnitude += terms[static_cast<size_t>(c)] * std::fabs(w[c]);
+            }
+            out[n][o] = rounding.stored(rounding.sum(sum, magnitude, values.width) + (bias != nullptr ? bias[o] : 0));
         }
     }
     return out;
+}
+
+Rows product(Rounding &rounding, const Rows &x, const float *weights, int64_t dim_out, const float *bias) {
+    return product(rounding, Normed{x}, weights, dim_out, bias);
 }
 
 Rows rms_norm(const Rows &x, const float *gain) {
@@ -48,18 +61,23 @@ Rows rms_norm(const Rows &x, const float *gain) {
     return out;
 }
 
-Rows layer_norm(Rounding &rounding, const Rows &x, const float *gain, const float *offset) {
-    Rows out(x);
+Normed layer_norm(const Rows &x, const float *gain, const float *offset) {
+    Normed out{x, x, x};
+    const auto width = static_cast<double>(x.width);
     for (int64_t n = 0; n < x.count; n++) {
-        double mean = 0, variance = 0;
+        double mean = 0, magnitude = 0, variance = 0;
         for (int64_t c = 0; c < x.width; c++) {
-            mean += x[n][c] / static_cast<double>(x.width);
+            mean += x[n][c] / width;
+            magnitude += std::fabs(x[n][c]) / width;
         }
         for (int64_t c = 0; c < x.width; c++) {
-            variance += (x[n][c] - mean) * (x[n][c] - mean) / static_cast<double>(x.width);
+            variance += (x[n][c] - mean) * (x[n][c] - mean) / width;
         }
         for (int64_t c = 0; c < x.width; c++) {
-            out[n][c] = rounding.sum(x[n][c] - mean, std::fabs(x[n][c]) + std::fabs(mean), x.width) / std::sqrt(variance + 1e-5) * gain[c] + offset[c];
+            const double factor = gain[c] / std::sqrt(variance + 1e-5);
+            out.values[n][c] = (x[n][c] - mean) * factor + offset[c];
+            out.factors[n][c] = std::fabs(x[n][c] * factor);
+            out.means[n][c] = magnitude * std::fabs(factor);
         }
     }
     return out;

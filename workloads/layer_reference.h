@@ -17,7 +17,7 @@ class Rounding {
 public:
     Rounding() = default;
     Rounding(DType dtype, Precision precision, uint64_t seed)
-        : random_(seed), storage_(roundoff(dtype)), operand_(std::fmax(roundoff(dtype), inner_roundoff(dtype, precision))), sums_(1) {
+        : random_(seed), storage_(roundoff(dtype)), operand_(std::fmax(roundoff(dtype), inner_roundoff(dtype, precision))), tf32_(dtype == DType::f32 ? inner_roundoff(dtype, precision) : 0), sums_(1) {
     }
 
     double stored(double value) {
@@ -25,6 +25,9 @@ public:
     }
     double operand(double value) {  // of a product, weights included
         return value * (1 + operand_ * noise());
+    }
+    double tf32(double value, double magnitude) {  // of a factor that is rounded before a mean is taken off
+        return value + tf32_ * magnitude * noise();
     }
     double sum(double value, double magnitude, int64_t terms) {
         return value + sums_ * sum_error(terms) * magnitude * noise();
@@ -36,7 +39,7 @@ private:
     }
 
     Random random_{0};
-    double storage_ = 0, operand_ = 0, sums_ = 0;
+    double storage_ = 0, operand_ = 0, tf32_ = 0, sums_ = 0;
 };
 
 // Rows of channels.
@@ -58,10 +61,18 @@ struct Rows {
     Rows picked(std::span<const int64_t> rows) const;
 };
 
+// A layer norm of rows. Kernels multiply what was given, and take the mean off the sums: these may be far larger than what is left,
+// and their errors go with what they are sums of.
+struct Normed {
+    Rows values;
+    Rows factors{};  // magnitudes of what is multiplied; no rows without a norm
+    Rows means{};    // magnitudes of what is taken off
+};
+
+Rows product(Rounding &rounding, const Normed &x, const float *weights, int64_t dim_out, const float *bias = nullptr);
 Rows product(Rounding &rounding, const Rows &x, const float *weights, int64_t dim_out, const float *bias = nullptr);
 Rows rms_norm(const Rows &x, const float *gain);
-// Kernels take the mean off after the product, of sums that may be far larger than what is left.
-Rows layer_norm(Rounding &rounding, const Rows &x, const float *gain, const float *offset);
+Normed layer_norm(const Rows &x, const float *gain, const float *offset);
 Rows l2_norm(const Rows &x, const float *gain = nullptr);
 // angles: a row of `width` angles for every row of x.
 Rows rotated(const Rows &x, const Rows &angles);

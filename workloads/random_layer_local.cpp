@@ -201,7 +201,7 @@ void add_local_mha(Drawn &drawn, const LocalMHA::Config &c, const std::string &p
 
 Rows local_mha(const Drawn &drawn, Rounding &rounding, const LocalMHA::Config &c, const std::string &prefix, const Rows &given, const std::vector<uint8_t> &mask, const float *bias) {
     const int64_t inner = c.heads * c.dim_head;
-    const Rows x = c.prenorm ? layer_norm(rounding, given, drawn.weight(prefix + "norm.weight"), drawn.weight(prefix + "norm.bias")) : given;
+    const Normed x = c.prenorm ? layer_norm(given, drawn.weight(prefix + "norm.weight"), drawn.weight(prefix + "norm.bias")) : Normed{given};
     const Rows qkv = product(rounding, x, drawn.weight(prefix + "to_qkv.weight"), 3 * inner);
     const Rows gates = c.gate_values_per_head ? product(rounding, x, drawn.weight(prefix + "to_v_gate.0.weight"), c.heads, drawn.weight(prefix + "to_v_gate.0.bias")) : Rows();
     LocalHead head{.options = c, .scale = c.qk_rmsnorm ? c.qk_scale : 1 / std::sqrt(static_cast<double>(c.dim_head))};
@@ -209,7 +209,7 @@ Rows local_mha(const Drawn &drawn, Rounding &rounding, const LocalMHA::Config &c
         const float *angles = drawn.weight(prefix + "attn_fn.rel_pos.inv_freq");
         head.inv_freq.assign(angles, angles + c.dim_head / 2);
     }
-    Rows mixed(x.count, inner);
+    Rows mixed(given.count, inner);
     for (int64_t h = 0; h < c.heads; h++) {
         Rows q = qkv.columns(h * c.dim_head, c.dim_head), k = qkv.columns(inner + h * c.dim_head, c.dim_head);
         if (c.qk_rmsnorm) {
@@ -218,7 +218,7 @@ Rows local_mha(const Drawn &drawn, Rounding &rounding, const LocalMHA::Config &c
         }
         head.bias = bias == nullptr ? nullptr : bias + h * c.window_size * slots_of(c);
         const Rows one = attend_locally(rounding, head, q, k, qkv.columns(2 * inner + h * c.dim_head, c.dim_head), mask);
-        for (int64_t n = 0; n < x.count; n++) {
+        for (int64_t n = 0; n < given.count; n++) {
             const double gate = c.gate_values_per_head ? 1 / (1 + std::exp(-gates[n][h])) : 1;
             for (int64_t d = 0; d < c.dim_head; d++) {
                 mixed[n][h * c.dim_head + d] = one[n][d] * gate;
