@@ -17,6 +17,8 @@ namespace {
 constexpr int kChannels = AttentionGpu::kChannels;
 constexpr float kBeyond = kLowest;  // as a score, and masked ones; weights beside any other are 0
 const float kMasked = next_to_lowest();
+// The sum of the weights of a row in which no score was larger than a hidden one.
+constexpr uint32_t kNothingBits = 0xff800000;  // -infinity
 
 struct Sizes {
     int rows, block, key_tile;
@@ -44,10 +46,14 @@ AttentionGpu::Pass make_pass(AttentionGpu &a, const Sizes &s, const std::string 
     return pass;
 }
 
+// In units of log2.
+Expr scaled_query(const AttentionGpu &a, const Expr &channel, const Expr &row, const Expr &h, const Expr &e, const Expr &b) {
+    return as_f32(a.q(channel, row, h, e, b)) * (a.scale * 1.4426950408889634f);
+}
+
 void define_queries(AttentionGpu &a, const Sizes &s) {
     const Var &i = a.i, &t = a.t, &d = a.d, &h = a.h, &e = a.e, &b = a.b;
-    const Expr row = min(t * s.rows + i, s.num_queries - 1), log2_scale = a.scale * 1.4426950408889634f;
-    a.queries(i, d, t, h, e, b) = as_f32(a.q(s.channel(d), row, h, e, b)) * log2_scale;
+    a.queries(i, d, t, h, e, b) = scaled_query(a, s.channel(d), min(t * s.rows + i, s.num_queries - 1), h, e, b);
     a.null_channels = RDom(0, s.dim_head, "null_channel");
     a.null_score(i, t, h, e, b) = 0.f;
     a.null_score(i, t, h, e, b) += a.queries(i, a.null_channels, t, h, e, b) * a.null_key(a.null_channels, h, e);
@@ -76,39 +82,53 @@ void define_sums(AttentionGpu &a, const Sizes &s) {
     a.blocks = RDom(0, blocks, "block");
     const Expr null_weight = exp2_approximate(a.null_score(i, t, h, e, b) - a.maximum(i, t, h, e, b));
     const Expr null_term = null_weight * with_one(a.null_value(s.channel(g * kChannels + min(u, kChannels - 1)), h, e));
-    a.sums(u, g, i, t, h, e, b) = select(null, null_term, 0.f);
+    const Expr most = a.maximum(i, t, h, e, b), nothing = same_bits(most, kMasked) || same_bits(most, kBeyond);
+    a.sums(u, g, i, t, h, e, b) = select_bits(u == kChannels && nothing, reinterpret<float>(Expr(kNothingBits)), select(null, null_term, 0.f));
     a.sums(u, g, i, t, h, e, b) += a.mix(u, g, i, a.blocks, t, h, e, b);
 }
 
+// A row's product with a key, for one step of what is computed again, from memory: shared arrays that lived on to the output would
+// take 63 KiB a block at heads of 64, where 48 are enough.
+Expr again_product(AttentionGpu &a, const Sizes &s, Func &product, const Expr &key) {
+    const Var &y = a.y, &h = a.h, &e = a.e, &b = a.b;
+    const Expr channel = unsafe_promise_clamped(a.again_channels, 0, s.dim_head - 1);
+    product(y, a.key, h, e, b) = 0.f;
+    product(y, a.key, h, e, b) += scaled_query(a, channel, y, h, e, b) * as_f32(a.k(channel, a.key, h, e, b));
+    return product(y, key, h, e, b);
+}
+
 // What is rare. A hidden key's value is multiplied by 0, which makes no number of NaN or infinity: channels that are not finite, though
-// the sum of weights is, are mixed again without hidden keys. Where no score was larger than a hidden one, the mask is asked
-// whether any key is visible: if so, their scores are -infinity, and so is the largest.
+// the sum of weights is no NaN, are mixed again without hidden keys. Where no score was larger than a hidden one, the mask is asked
+// whether any key is visible: if so, their scores are -infinity, and so is the largest; if not, all keys weigh the same.
 void define_rare(AttentionGpu &a, const Sizes &s) {
     const Var &y = a.y, &d = a.d, &h = a.h, &e = a.e, &b = a.b;
-    const Expr i = y % s.rows, t = y / s.rows, null = a.has_null != 0;
-    const Expr most = a.maximum(i, t, h, e, b), weights = a.sums(kChannels, d / kChannels, i, t, h, e, b);
-    const Expr nothing = same_bits(most, kMasked) || same_bits(most, kBeyond);
+    const Expr i = y % s.rows, t = y / s.rows, null = a.has_null != 0, weights = a.sums(kChannels, d / kChannels, i, t, h, e, b);
+    const Expr nothing = bits_of_f32(weights) == Expr(kNothingBits);
     const auto valid = [&](const Expr &key) { return a.mask(key, e, b) != 0; };
     a.seen_keys = RDom(0, s.num_keys, "seen_keys");
-    a.seen(y, h, e, b) = only_if(nothing, select(null, 1, 0));
-    a.seen(y, h, e, b) = select(valid(a.seen_keys), 1, a.seen(y, h, e, b));
+    a.seen(d, y, h, e, b) = only_if(nothing, select(null, 1, 0));
+    a.seen(d, y, h, e, b) = select(valid(a.seen_keys), 1, a.seen(d, y, h, e, b));
 
     const Expr quotient = a.sums(d % kChannels, d / kChannels, i, t, h, e, b) / weights;
-    const Expr again = !is_finite_bits(quotient) && !is_nan_bits(weights);
+    const Expr again = nothing || (!is_finite_bits(quotient) && !is_nan_bits(weights));
     // As many as there are, which LLVM does not know and hence does not unroll.
     a.again_channels = RDom(0, a.q.dim(0).extent(), "again_channels");
     const Expr channel = unsafe_promise_clamped(a.again_channels, 0, s.dim_head - 1);
-    a.again_product(y, a.key, h, e, b) = 0.f;
-    a.again_product(y, a.key, h, e, b) += a.queries(i, channel, t, h, e, b) * as_f32(a.k(channel, a.key, h, e, b));
+    a.again_null(d, y, h, e, b) = only_if(again, 0.f);
+    a.again_null(d, y, h, e, b) += scaled_query(a, channel, y, h, e, b) * a.null_key(channel, h, e);
     a.again_keys = RDom(0, s.num_keys, "again_keys");
     a.again_keys.where(nothing || valid(a.again_keys));
-    const Expr score = select(valid(a.again_keys), a.again_product(y, a.again_keys, h, e, b), kMasked);
-    const Expr null_term = exp2_approximate(a.null_score(i, t, h, e, b) - most) * a.null_value(s.channel(d), h, e);
-    a.again_mix(d, y, h, e, b) = only_if(again, select(null, null_term, 0.f));
-    a.again_mix(d, y, h, e, b) += exp2_approximate(score - most) * as_f32(a.v(s.channel(d), a.again_keys, h, e, b));
+    const auto score = [&](Func &product) { return select(valid(a.again_keys), again_product(a, s, product, a.again_keys), kMasked); };
+    a.again_most(d, y, h, e, b) = only_if(again, select(null, a.again_null(d, y, h, e, b), kBeyond));
+    a.again_most(d, y, h, e, b) = max(a.again_most(d, y, h, e, b), score(a.again_products[0]));
+    const Expr most = a.again_most(d, y, h, e, b), null_weight = select(null, exp2_approximate(a.again_null(d, y, h, e, b) - most), 0.f);
+    a.again_sum(d, y, h, e, b) = only_if(again, null_weight);
+    a.again_sum(d, y, h, e, b) += exp2_approximate(score(a.again_products[1]) - most);
+    a.again_mix(d, y, h, e, b) = only_if(again, select(null, null_weight * a.null_value(s.channel(d), h, e), 0.f));
+    a.again_mix(d, y, h, e, b) += exp2_approximate(score(a.again_products[2]) - most) * as_f32(a.v(s.channel(d), a.again_keys, h, e, b));
 
-    const Expr mixed = select_bits(again, a.again_mix(d, y, h, e, b) / weights, quotient);
-    a.result(d, y, h, e, b) = select_bits(nothing, select_bits(a.seen(y, h, e, b) != 0, nan_f32(), mixed), mixed);
+    const Expr mixed = select_bits(again, a.again_mix(d, y, h, e, b) / a.again_sum(d, y, h, e, b), quotient);
+    a.result(d, y, h, e, b) = select_bits(nothing, select_bits(a.seen(d, y, h, e, b) != 0, nan_f32(), mixed), mixed);
 }
 
 }  // namespace

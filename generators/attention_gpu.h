@@ -2,6 +2,8 @@
 
 #include "generators/attention.h"
 
+#include <array>
+
 namespace moa {
 
 // The operation of attention.h for schedules that give a tile of query rows to a block of threads. Two passes over the keys: the
@@ -24,17 +26,19 @@ struct AttentionGpu : AttentionInputs {
     };
     Pass first, second;
     Halide::RDom null_channels, slot_keys, slots, mix_keys, blocks, seen_keys, again_keys, again_channels;
-    Halide::Func queries{"queries"};                                      // (i, d, t, h, e, b), scaled
-    Halide::Func null_score{"null_score"};                                // (i, ..)
-    Halide::Func largest{"largest"};                                      // (i, s, ..): score among every so many keys
-    Halide::Func maximum{"maximum"};                                      // (i, ..)
-    Halide::Func weight{"weight"};                                        // (i, key, j, ..)
-    Halide::Func values{"values"};                                        // (d, key, j, h, e, b)
-    Halide::Func mix{"mix"};                                              // (u, g, i, j, ..): of a block
-    Halide::Func sums{"sums"};                                            // (u, g, i, ..)
-    Halide::Func seen{"seen"};                                            // (y, h, e, b): whether any key is visible
-    Halide::Func again_product{"again_product"}, again_mix{"again_mix"};  // (y, key, h, e, b), (d, y, h, e, b): of visible keys
-    Halide::Func result{"result"};                                        // (d, y, h, e, b)
+    Halide::Func queries{"queries"};        // (i, d, t, h, e, b), scaled
+    Halide::Func null_score{"null_score"};  // (i, ..)
+    Halide::Func largest{"largest"};        // (i, s, ..): score among every so many keys
+    Halide::Func maximum{"maximum"};        // (i, ..)
+    Halide::Func weight{"weight"};          // (i, key, j, ..)
+    Halide::Func values{"values"};          // (d, key, j, h, e, b)
+    Halide::Func mix{"mix"};                // (u, g, i, j, ..): of a block
+    Halide::Func sums{"sums"};              // (u, g, i, ..)
+    // What is computed again, of visible keys: (d, y, h, e, b), and of products (y, key, h, e, b).
+    Halide::Func seen{"seen"};  // whether any key is visible
+    Halide::Func again_null{"again_null"}, again_most{"again_most"}, again_sum{"again_sum"}, again_mix{"again_mix"};
+    std::array<Halide::Func, 3> again_products{Halide::Func("again_first"), Halide::Func("again_second"), Halide::Func("again_third")};
+    Halide::Func result{"result"};  // (d, y, h, e, b)
     Halide::Func out{"out"};
 
     std::vector<Halide::Func> outputs() const;

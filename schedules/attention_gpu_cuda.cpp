@@ -1,6 +1,8 @@
 #include "generators/attention_gpu.h"
 #include "schedules/attention_gpu_passes.h"
 
+#include <array>
+
 namespace moa {
 
 using namespace Halide;
@@ -36,7 +38,15 @@ void schedule_attention_gpu_cuda(AttentionGpu &a, const Target &, const Values &
     }
     passes.schedule(a, at, a.u, [](AttentionGpu::Pass &, const LoopLevel &) {});
 
-    passes.rare(a, a.out);
+    // What is computed again for an element of the output, by the thread that writes it.
+    const LoopLevel element(a.out, lane);
+    for (Func f : {a.seen, a.again_null, a.again_most, a.again_sum, a.again_mix}) {
+        f.compute_at(element).update().never_partition_all();
+    }
+    const std::array<Func, 3> users{a.again_most, a.again_sum, a.again_mix};
+    for (size_t step = 0; step < users.size(); step++) {
+        a.again_products[step].compute_at(users[step], a.again_keys.x);
+    }
 
     // A block has one tile of one head: without saying so, the host would look for the largest of all blocks' arrays.
     for (Func f : {a.null_score, a.maximum, a.queries, a.largest, a.sums, a.weight}) {
