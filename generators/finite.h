@@ -44,6 +44,11 @@ inline Halide::Expr sigmoid(const Halide::Expr &value) {
     return select_bits(is_finite_bits(value), 1.f / (1.f + exp(-value)), select_bits(is_nan_bits(value), value, of_infinity));
 }
 
+// Squares that overflow are an infinity, of which another is subtracted where distances from a mean are found in one pass.
+inline Halide::Expr of_overflow(const Halide::Expr &squares, const Halide::Expr &overflown) {
+    return select_bits(is_nan_bits(squares) && overflown, std::numeric_limits<float>::infinity(), squares);
+}
+
 // The smallest numbers that f32 has, for what is hidden: no score that is a number is smaller, and only the very last two of 2^32
 // are as small.
 constexpr float kLowest = std::numeric_limits<float>::lowest();

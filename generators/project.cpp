@@ -1,6 +1,5 @@
 #include "generators/project.h"
 
-#include "generators/finite.h"
 #include "generators/math.h"
 
 #include <stdexcept>
@@ -91,10 +90,8 @@ void define_product(Project &op, int pair, bool tiles, bool padded, bool whole) 
 
 void define_row_terms(Project &op) {
     const Var &m = op.m, &e = op.e, &b = op.b;
-    const Expr n = op.source(m, e, b)[0], batch = op.source(m, e, b)[1], squares = op.stats(n, 0, batch);
-    const Tuple terms = op.norm_terms(n, batch);
-    // The largest of a NaN and the smallest norm may be either.
-    op.row_factor(m, e, b) = select_bits(op.norm == 1 && is_nan_bits(sqrt(squares)), nan_f32(), terms[0]);
+    const Tuple terms = op.norm_terms(op.source(m, e, b)[0], op.source(m, e, b)[1]);
+    op.row_factor(m, e, b) = terms[0];
     op.row_shift(m, e, b) = terms[1];
 }
 
@@ -117,10 +114,7 @@ void define_epilogue(Project &op, Type storage, int panel, bool plain, bool rota
         turned = select(h < op.rotary_heads, rotated, turned);
     }
     const Expr factor = op.scale(m, clamp(h / op.scale_heads, 0, op.scale.dim(1).extent() - 1), e, b);
-    // Looked at as bits: a NaN may pass for any number in a comparison.
-    const Expr zero = (reinterpret<uint32_t>(factor) & cast<uint32_t>(0x7fffffff)) == cast<uint32_t>(0);
-    const Expr scaled = select(zero, 0.f, turned * factor);
-    op.out(d, m, h, e, b) = as_stored(scaled, storage);
+    op.out(d, m, h, e, b) = as_stored(op.scaled(turned, factor), storage);
 }
 
 }  // namespace

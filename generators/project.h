@@ -1,6 +1,7 @@
 #pragma once
 
 #include "generators/codegen/kernel.h"
+#include "generators/finite.h"
 
 namespace moa {
 
@@ -35,9 +36,15 @@ struct ProjectInputs {
     // The norm's factor of a source, and its addend of the weights' column sums.
     Halide::Tuple norm_terms(const Halide::Expr &n, const Halide::Expr &batch) const {
         using namespace Halide;
-        const Expr rms = sqrt(norm_dim) / max(sqrt(stats(n, 0, batch)), 1e-12f);
+        const Expr length = sqrt(stats(n, 0, batch)), rms = sqrt(norm_dim) / max(length, 1e-12f);
         const Expr layer = 1.f / sqrt(stats(n, 2, batch) + 1e-5f);
-        return {select(norm == 1, rms, norm == 2, layer, 1.f), select(norm == 2, -stats(n, 1, batch) * layer, 0.f)};
+        // The largest of a NaN and the smallest norm may be either.
+        return {select_bits(norm == 1 && is_nan_bits(length), nan_f32(), select(norm == 1, rms, norm == 2, layer, 1.f)),
+                select(norm == 2, -stats(n, 1, batch) * layer, 0.f)};
+    }
+    // A factor of exactly 0 gives exactly 0. Looked at as bits: a NaN may pass for any number in a comparison.
+    static Halide::Expr scaled(const Halide::Expr &value, const Halide::Expr &factor) {
+        return Halide::select(magnitude_bits(factor) == Halide::cast<uint32_t>(0), 0.f, value * factor);
     }
 };
 

@@ -182,7 +182,7 @@ void define_epilogue(ProjectTensorCore &op, Type stored, bool activation) {
         turned = select(h < op.rotary_heads, rotated, turned);
     }
     const Expr factor = op.scale(m, clamp(h / op.scale_heads, 0, op.scale.dim(1).extent() - 1), e, b);
-    op.out(d, m, h, e, b) = round_to(stored, select(factor == 0.f, 0.f, turned * factor));
+    op.out(d, m, h, e, b) = round_to(stored, op.scaled(turned, factor));
 }
 
 }  // namespace

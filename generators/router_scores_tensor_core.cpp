@@ -1,5 +1,6 @@
 #include "generators/router_scores_tensor_core.h"
 
+#include "generators/finite.h"
 #include "generators/math.h"
 #include "generators/nvptx.h"
 #include "generators/tensor_core/fragment.h"
@@ -50,9 +51,13 @@ Expr token_at(const Op &op, const Expr &channel, const Expr &router) {
     return op.tokens(channel, min(op.router_tile * Op::kRouters + router, op.tokens.dim(1).extent() - 1), op.b);
 }
 
-// The first channel of a warp, or the last of all.
+// The first channel of a warp, or the last of all; 0 if it is not finite: an infinity less itself would be NaN.
 Expr pivot_of(const Op &op, const Expr &row) {
-    return x_at(op, min(op.warp * (Op::kMembers * op.group()), op.x.dim(0).extent() - 1), row);
+    const Expr bits = bits_of(x_at(op, min(op.warp * (Op::kMembers * op.group()), op.x.dim(0).extent() - 1), row));
+    const Type storage = op.x.type();
+    const uint32_t exponent = storage == Float(32) ? 0x7f800000 : (storage == BFloat(16) ? 0x7f80 : 0x7c00);
+    const Expr mask = cast(bits.type(), Expr(exponent));
+    return reinterpret(storage, select((bits & mask) == mask, cast(bits.type(), 0), bits));
 }
 
 // How many channels a warp takes.
@@ -214,12 +219,12 @@ void define_outputs(Op &op) {
     const Expr with_cosines = op.cosine_scale != 0.f, channels = cast<float>(op.x.dim(0).extent()), row = n % kTileRows, row_tile = n / kTileRows;
     define_token_squares(op, with_cosines);
     // Both terms are positive: nothing is lost that a sum of squares would keep.
-    const auto squares = [&](const FuncRef &moments) { return moments[1] + channels * moments[0] * moments[0]; };
+    const auto squares = [&](const FuncRef &moments) { return of_overflow(moments[1] + channels * moments[0] * moments[0], !is_nan_bits(moments[0])); };
     const Expr dot = sum_of_warps(op, [&](int warp) -> Expr { return op.products(r % Op::kRouters, row, warp, row_tile, r / Op::kRouters, b); });
     const Expr factor = op.cosine_scale * inverse_norm(squares(op.moments(row, row_tile, r / Op::kRouters, b))) * inverse_norm(op.token_squares(r % Op::kRouters, r / Op::kRouters, b));
     op.scores(n, r, b) = select(with_cosines, dot * factor, dot);
     const FuncRef moments = op.moments(row, row_tile, r / RowMoments::kStatistics, b);  // of the first tile of routers
-    op.stats(n, r, b) = select(r == 0, squares(moments), r == 1, moments[0], moments[1] / channels);
+    op.stats(n, r, b) = select(r == 0, squares(moments), r == 1, moments[0], of_overflow(moments[1], is_finite_bits(moments[0])) / channels);
     op.constrain_shapes(op.scores, op.stats);
 }
 

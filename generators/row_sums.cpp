@@ -1,5 +1,6 @@
 #include "generators/row_sums.h"
 
+#include "generators/finite.h"
 #include "generators/math.h"
 
 namespace moa {
@@ -33,7 +34,8 @@ RowSums make_row_sums(const ImageParam &x) {
     for (int member = 1; member < kGroup; member++) {
         sum += first(member);
     }
-    s.pivot(l, n, b) = sum * (1.f / kGroup);
+    // An infinity less itself would be NaN.
+    s.pivot(l, n, b) = select_bits(is_finite_bits(sum), sum * (1.f / kGroup), 0.f);
 
     const auto term = [&](const Expr &value) {
         const Expr relative = value - s.pivot(l, n, b);
@@ -70,9 +72,8 @@ RowSums make_row_sums(const ImageParam &x) {
 }
 
 Expr RowSums::statistic(const Expr &which, const Expr &position, const Expr &batch) const {
-    const Expr all = cast<float>(channels);
-    return select(which == 0, total(kSquares, position, batch), which == 1, total(kSum, position, batch) / all,
-                  distances(position, batch) / all);
+    const Expr all = cast<float>(channels), mean = total(kSum, position, batch) / all;
+    return select(which == 0, total(kSquares, position, batch), which == 1, mean, of_overflow(distances(position, batch), is_finite_bits(mean)) / all);
 }
 
 }  // namespace moa
