@@ -18,8 +18,8 @@ bool same_dtype(DType one, DType two) {
 
 std::string names_of(std::span<const DType> dtypes) {
     std::string names;
-    for (const DType dtype : dtypes) {
-        names += text("{}{}", names.empty() ? "" : " or ", name_of(dtype));
+    for (size_t i = 0; i < dtypes.size(); i++) {
+        names += text("{}{}", i == 0 ? "" : (i + 1 == dtypes.size() ? " or " : ", "), name_of(dtypes[i]));
     }
     return names;
 }
