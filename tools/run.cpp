@@ -1,4 +1,3 @@
-#include "tools/cases/row_notes.h"
 #include "tools/cases/verify_case.h"
 #include "tools/commands.h"
 
@@ -45,8 +44,7 @@ int run(const RunCaseOptions &o) {
         return refuse(o.file, status);
     }
     const Result<Plan> plan = layer->plan(*options, o.impose);
-    const Status forced = plan.ok() ? check_forced(options->rows, rows_of(plan->steps())) : plan.status();
-    Result<Outputs> outputs = forced.ok() ? run_case(*layer, *plan) : forced;
+    Result<Outputs> outputs = plan.ok() ? run_case(*layer, *plan) : plan.status();
     if (!outputs.ok()) {
         return refuse(o.file, outputs.status());
     }

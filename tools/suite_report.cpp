@@ -103,6 +103,10 @@ void print_steps(const CaseResult &result) {
     }
 }
 
+const char *verdict_of(const Status &error) {
+    return error.code() == Code::unsupported ? "UNSUPPORTED" : "FAILED";
+}
+
 }  // namespace
 
 void print_table(const std::vector<CaseResult> &results, const PlanOptions &options, int threads) {
@@ -111,7 +115,7 @@ void print_table(const std::vector<CaseResult> &results, const PlanOptions &opti
     print("{:<20} {:>11} {:>11} {:>5} {:>9} {:>8} {:>8} {:>8}\n", "case", "median ms", "min ms", "runs", "GFLOP/s", "of peak", "GB/s", "of copy");
     for (const CaseResult &result : results) {
         if (!result.error) {
-            print("{:<20} FAILED: {}\n", result.name, result.error.message());
+            print("{:<20} {}: {}\n", result.name, verdict_of(result.error), result.error.message());
             continue;
         }
         const double seconds = result.timing.median, flops = result.flops / seconds, bytes = result.bytes / seconds;
@@ -127,7 +131,7 @@ void print_gpu_table(const std::vector<CaseResult> &results, const PlanOptions &
     print("{:<28} {:>11} {:>11} {:>9} {:>8} {:>8} {:>9} {:>10}\n", "case", "median ms", "min ms", "TFLOP/s", "GB/s", "of copy", "launches", "launch ms");
     for (const CaseResult &result : results) {
         if (!result.error) {
-            print("{:<28} FAILED: {}\n", result.name, result.error.message());
+            print("{:<28} {}: {}\n", result.name, verdict_of(result.error), result.error.message());
             continue;
         }
         const double seconds = result.timing.median, bytes = result.bytes / seconds;

@@ -1,4 +1,3 @@
-#include "tools/cases/row_notes.h"
 #include "tools/cases/verify_case.h"
 #include "tools/commands.h"
 
@@ -55,11 +54,6 @@ void verify_file(const std::string &file, const PlanOptions &options, bool as_js
         fail({report.status().code(), message});
         cases.push_back({{"file", file}, {"verdict", "BAD"}, {"reason", message}});
         return;
-    }
-    // A case that says nothing of a forced row has not passed with it.
-    if (const Status forced = check_forced(options.rows, report->rows); report->verdict == Verdict::pass && !forced) {
-        report->verdict = Verdict::unsupported;
-        report->reason = forced.message();
     }
     for (const std::string &warning : report->warnings) {
         warn(text("{}: {}", file, warning));

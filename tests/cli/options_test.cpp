@@ -96,16 +96,16 @@ TEST(Options, ForcedRowsRun) {
     const ToolRun router = run_tool({"verify", "--row", name, kCase});
     EXPECT_EQ(router.exit_code, 3) << router.out << router.err;
     EXPECT_NE(router.out.find("UNSUPPORTED"), std::string::npos) << router.out;
-    EXPECT_NE(router.out.find("no step of operation combine"), std::string::npos) << router.out;
+    EXPECT_NE(router.out.find("no step of this plan is of its operation"), std::string::npos) << router.out;
     const ToolRun layer = run_tool({"verify", "--row", name, kLayer});
     EXPECT_EQ(layer.exit_code, 0) << layer.out << layer.err;
     EXPECT_EQ(layer.err, "") << "the row was forced: no warning";
     const Folder folder;
-    expect_error({"run", kCase, "--row", name, "-o", folder / "out.safetensors"}, 3, "no step of operation combine");
+    expect_error({"run", kCase, "--row", name, "-o", folder / "out.safetensors"}, 3, "no step of this plan is of its operation");
     EXPECT_EQ(folder.files(), 0U);
     const ToolRun suite = run_tool({"bench", "--suite", "reference", "--case", "router_8x4096_k512", "--row", name, "--min-runs", "1", "--min-time", "0"});
     EXPECT_EQ(suite.exit_code, 3) << suite.out;
-    EXPECT_NE(suite.out.find("no step of operation combine"), std::string::npos) << suite.out;
+    EXPECT_NE(suite.out.find("no step of this plan is of its operation"), std::string::npos) << suite.out;
 }
 
 TEST(Options, RowsOfOneOperationExcludeEachOther) {

@@ -34,17 +34,6 @@ std::vector<std::string> rows_of(std::span<const Plan::Step> steps) {
     return rows;
 }
 
-Status check_forced(std::span<const std::string> forced, std::span<const std::string> ran) {
-    for (const std::string &name : forced) {
-        if (has(ran, name)) {
-            continue;
-        }
-        const Row *row = find_row(name);
-        return {Code::unsupported, text("--row {} cannot run: the layer has no step of operation {} here", name, row == nullptr ? "unknown" : row->op)};
-    }
-    return {};
-}
-
 std::vector<std::string> reference_warnings(std::span<const Plan::Step> steps, std::span<const std::string> forced) {
     std::vector<std::string> warnings;
     for (const Plan::Step &step : steps) {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include "moa/plan.h"
-#include "moa/status.h"
 
 #include <span>
 #include <string>
@@ -16,9 +15,6 @@ bool is_reference(const Row &row);
 
 // Names of the rows that a plan's steps run, each once.
 std::vector<std::string> rows_of(std::span<const Plan::Step> steps);
-
-// Code::unsupported if one of the forced rows is not among those that ran: the layer has no step of its operation.
-Status check_forced(std::span<const std::string> forced, std::span<const std::string> ran);
 
 // A sentence for every step that takes a reference row which nobody forced.
 std::vector<std::string> reference_warnings(std::span<const Plan::Step> steps, std::span<const std::string> forced);
