@@ -109,7 +109,8 @@ void define_rare(AttentionGpu &a, const Sizes &s) {
     a.seen(d, y, h, e, b) = only_if(nothing, select(null, 1, 0));
     a.seen(d, y, h, e, b) = select(valid(a.seen_keys), 1, a.seen(d, y, h, e, b));
 
-    const Expr quotient = a.sums(d % kChannels, d / kChannels, i, t, h, e, b) / weights;
+    a.quotient(d, y, h, e, b) = a.sums(d % kChannels, d / kChannels, i, t, h, e, b) / weights;
+    const Expr quotient = a.quotient(d, y, h, e, b);
     const Expr again = nothing || (!is_finite_bits(quotient) && !is_nan_bits(weights));
     // As many as there are, which LLVM does not know and hence does not unroll.
     a.again_channels = RDom(0, a.q.dim(0).extent(), "again_channels");
@@ -127,7 +128,9 @@ void define_rare(AttentionGpu &a, const Sizes &s) {
     a.again_mix(d, y, h, e, b) = only_if(again, select(null, null_weight * a.null_value(s.channel(d), h, e), 0.f));
     a.again_mix(d, y, h, e, b) += exp2_approximate(score(a.again_products[2]) - most) * as_f32(a.v(s.channel(d), a.again_keys, h, e, b));
 
-    const Expr mixed = select_bits(again, a.again_mix(d, y, h, e, b) / a.again_sum(d, y, h, e, b), quotient);
+    // Divided once, and again under the condition only: each condition would divide anew.
+    a.again_quotient(d, y, h, e, b) = only_if(again, a.again_mix(d, y, h, e, b) / a.again_sum(d, y, h, e, b));
+    const Expr mixed = select_bits(again, a.again_quotient(d, y, h, e, b), quotient);
     a.result(d, y, h, e, b) = select_bits(nothing, select_bits(a.seen(d, y, h, e, b) != 0, nan_f32(), mixed), mixed);
 }
 

@@ -38,7 +38,9 @@ struct AttentionGpu : AttentionInputs {
     Halide::Func seen{"seen"};  // whether any key is visible
     Halide::Func again_null{"again_null"}, again_most{"again_most"}, again_sum{"again_sum"}, again_mix{"again_mix"};
     std::array<Halide::Func, 3> again_products{Halide::Func("again_first"), Halide::Func("again_second"), Halide::Func("again_third")};
-    Halide::Func result{"result"};  // (d, y, h, e, b)
+    Halide::Func quotient{"quotient"};              // (d, ..): of sums and weights
+    Halide::Func again_quotient{"again_quotient"};  // (d, y, ..)
+    Halide::Func result{"result"};                  // (d, y, h, e, b)
     Halide::Func out{"out"};
 
     std::vector<Halide::Func> outputs() const;

@@ -146,7 +146,8 @@ void define_sums(LocalAttentionGpu &a, const Places &p) {
 void define_rare(LocalAttentionGpu &a, const Places &p) {
     const Var &i = a.i, &t = a.t, &d = a.d, &u = a.u, &h = a.h, &b = a.b;
     const Expr most = a.maximum(i, t, u, h, b), weights = a.sums(kChannels, d / kChannels, i, t, u, h, b);
-    const Expr quotient = a.sums(d % kChannels, d / kChannels, i, t, u, h, b) / weights;
+    a.quotient(d, i, t, u, h, b) = a.sums(d % kChannels, d / kChannels, i, t, u, h, b) / weights;
+    const Expr quotient = a.quotient(d, i, t, u, h, b);
     const Expr nothing = same_bits(most, kHidden), again = !is_finite_bits(quotient) && !is_nan_bits(weights);
     a.seen_slots = RDom(0, p.slots, "seen_slot");
     a.seen(i, t, u, h, b) = only_if(nothing, 0);
@@ -159,9 +160,12 @@ void define_rare(LocalAttentionGpu &a, const Places &p) {
     a.again_mix(d, i, t, u, h, b) = only_if(again, 0.f);
     a.again_mix(d, i, t, u, h, b) += exp2_approximate(score(a, p, a.again_product, a.again_keys.x, a.again_keys.y) - most) * as_f32(a.v(p.channel(d), p.inside(position), h, b));
 
-    const Expr mixed = select_bits(again, a.again_mix(d, i, t, u, h, b) / weights, quotient);
-    const Expr of_none = select_bits(a.seen(i, t, u, h, b) != 0, nan_f32(), a.mean(d, u, h, b) / cast<float>(p.slots + a.left_out));
-    a.result(d, i, t, u, h, b) = select_bits(nothing, of_none, mixed);
+    // Divided once, and again under the conditions only: each condition would divide anew.
+    a.again_quotient(d, i, t, u, h, b) = only_if(again, a.again_mix(d, i, t, u, h, b) / weights);
+    const Expr of_mean = a.mean(d, u, h, b) / cast<float>(p.slots + a.left_out);
+    a.of_nothing(d, i, t, u, h, b) = only_if(nothing, select_bits(a.seen(i, t, u, h, b) != 0, nan_f32(), of_mean));
+    const Expr mixed = select_bits(again, a.again_quotient(d, i, t, u, h, b), quotient);
+    a.result(d, i, t, u, h, b) = select_bits(nothing, a.of_nothing(d, i, t, u, h, b), mixed);
 }
 
 void define_output(LocalAttentionGpu &a, const Places &p, Type storage) {

@@ -25,20 +25,23 @@ struct LocalAttentionGpu : LocalAttentionInputs {
     };
     Pass first, second;
     Halide::RDom query_channels, slot_keys, slots, mix_keys, blocks, mean_slots, seen_slots, again_keys, rows;
-    Halide::Func query_squares{"query_squares"};  // (i, t, u, h, b); undefined if plain
-    Halide::Func queries{"queries"};              // (i, d, t, u, h, b), turned
-    Halide::Func largest{"largest"};              // (i, s, ..)
-    Halide::Func maximum{"maximum"};              // (i, ..)
-    Halide::Func weight{"weight"};                // (i, key, j, ..)
-    Halide::Func values{"values"};                // (d, key, j, ..); hidden ones are 0
-    Halide::Func mix{"mix"};                      // (c, g, i, j, ..)
-    Halide::Func sums{"sums"};                    // (c, g, i, ..)
-    Halide::Func mean{"mean"};                    // (d, u, h, b): sum of the values of all slots
-    Halide::Func seen{"seen"};                    // (i, ..): whether any slot is visible
-    Halide::Func again_squares, again_product;    // as those of a pass
-    Halide::Func again_mix{"again_mix"};          // (d, i, ..): of visible slots
-    Halide::Func result{"result"};                // (d, i, ..)
-    Halide::Func out{"out"};                      // (d, w, u, h, b)
+    Halide::Func query_squares{"query_squares"};    // (i, t, u, h, b); undefined if plain
+    Halide::Func queries{"queries"};                // (i, d, t, u, h, b), turned
+    Halide::Func largest{"largest"};                // (i, s, ..)
+    Halide::Func maximum{"maximum"};                // (i, ..)
+    Halide::Func weight{"weight"};                  // (i, key, j, ..)
+    Halide::Func values{"values"};                  // (d, key, j, ..); hidden ones are 0
+    Halide::Func mix{"mix"};                        // (c, g, i, j, ..)
+    Halide::Func sums{"sums"};                      // (c, g, i, ..)
+    Halide::Func mean{"mean"};                      // (d, u, h, b): sum of the values of all slots
+    Halide::Func seen{"seen"};                      // (i, ..): whether any slot is visible
+    Halide::Func again_squares, again_product;      // as those of a pass
+    Halide::Func again_mix{"again_mix"};            // (d, i, ..): of visible slots
+    Halide::Func quotient{"quotient"};              // (d, ..): of sums and weights
+    Halide::Func again_quotient{"again_quotient"};  // (d, i, ..)
+    Halide::Func of_nothing{"of_nothing"};          // (d, i, ..): of a row without a score
+    Halide::Func result{"result"};                  // (d, i, ..)
+    Halide::Func out{"out"};                        // (d, w, u, h, b)
 
     std::vector<Halide::Func> outputs() const;
 };

@@ -43,6 +43,8 @@ void schedule_attention_gpu_cuda(AttentionGpu &a, const Target &, const Values &
     for (Func f : {a.seen, a.again_null, a.again_most, a.again_sum, a.again_mix}) {
         f.compute_at(element).update().never_partition_all();
     }
+    a.quotient.compute_at(element);
+    a.again_quotient.compute_at(element);
     const std::array<Func, 3> users{a.again_most, a.again_sum, a.again_mix};
     for (size_t step = 0; step < users.size(); step++) {
         a.again_products[step].compute_at(users[step], a.again_keys.x);

@@ -52,6 +52,9 @@ void schedule_local_attention_gpu_cuda(LocalAttentionGpu &a, const Target &, con
     });
 
     passes.rare(a, a.out);
+    a.quotient.compute_at(a.out, lane);
+    a.again_quotient.compute_at(a.out, lane);
+    a.of_nothing.compute_at(a.out, lane);
     if (!plain) {
         a.again_squares.compute_at(a.again_mix, a.again_keys.x);
     }
