@@ -33,6 +33,12 @@ const std::map<std::string, Instruction> &instructions() {
         {"moa_pack_bf16", {"cvt.rn.bf16x2.f32 $r, $1, $0;"}},
         {"moa_pack_f16", {"cvt.rn.f16x2.f32 $r, $1, $0;"}},
         {"moa_pinned", {"mov.b32 $r, $0;"}},
+        {"moa_thread_x", {"mov.u32 $r, %tid.x;"}},
+        {"moa_thread_y", {"mov.u32 $r, %tid.y;"}},
+        {"moa_thread_z", {"mov.u32 $r, %tid.z;"}},
+        {"moa_block_x", {"mov.u32 $r, %ctaid.x;"}},
+        {"moa_block_y", {"mov.u32 $r, %ctaid.y;"}},
+        {"moa_block_z", {"mov.u32 $r, %ctaid.z;"}},
         {"moa_select_by_bit", {"{\n\t.reg .pred %chosen;\n\t.reg .b32 %bit;\n\tand.b32 %bit, $2, $3;\n\tsetp.ne.b32 %chosen, %bit, 0;\n\t"
                                "selp.f32 $d0, $0, $4, %chosen;\n\tselp.f32 $d1, $1, $4, %chosen;\n\t}",
                                2}},
