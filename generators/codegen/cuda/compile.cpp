@@ -13,16 +13,17 @@ namespace {
 
 class TensorCorePasses : public Halide::Internal::IRMutator {
 public:
-    explicit TensorCorePasses(std::vector<CopyLoop> &loops)
-        : loops_(loops) {
+    TensorCorePasses(std::vector<CopyLoop> &loops, bool few_registers)
+        : loops_(loops), few_registers_(few_registers) {
     }
     Halide::Internal::Stmt mutate(const Halide::Internal::Stmt &s) override {
-        return lower_tensor_core(s, loops_);
+        return lower_tensor_core(s, loops_, few_registers_);
     }
 
 private:
     using IRMutator::mutate;
     std::vector<CopyLoop> &loops_;
+    bool few_registers_;
 };
 
 // The host code tells the runtime how long the device code is: the bundle takes more than the text that it was written for.
@@ -134,7 +135,7 @@ CudaReport compile_cuda(const Kernel &kernel, const std::string &function, const
                         const std::map<Halide::OutputFileType, std::string> &files) {
     CudaReport report;
     Halide::Pipeline pipeline(kernel.outputs);
-    pipeline.add_custom_lowering_pass(new TensorCorePasses(report.loops));  // the pipeline owns it
+    pipeline.add_custom_lowering_pass(new TensorCorePasses(report.loops, kernel.registers != 0));  // the pipeline owns it
     const Halide::Module module = pipeline.compile_to_module(kernel.arguments, function, target);
     Halide::Module linked(module.name(), module.target());
     size_t code_bytes = 0;

@@ -11,7 +11,7 @@ namespace moa::codegen::cuda {
 
 // Puts a branch around the production of a Func that is marked to be computed only under a condition (only_if() in
 // generators/finite.h), loops and all. Halide does so for conditions that read no other Func.
-Halide::Internal::Stmt skip_productions(const Halide::Internal::Stmt &s);
+Halide::Internal::Stmt skip_productions(const Halide::Internal::Stmt &s, bool few_registers);
 
 // Decides the selects of with_sight_of() (generators/tensor_core/instructions.h) and takes away what was only in sight. The
 // buffers whose tiles were named ahead are appended to `pipelined`.
@@ -57,7 +57,7 @@ Halide::Internal::Stmt begin_products_first(const Halide::Internal::Stmt &s, con
 // vectors of all later ones are misaligned. Schedules use align_storage where an extent is known to a launch only.
 void check_alignment(const Halide::Internal::Stmt &s);
 
-// All of them, in this order.
-Halide::Internal::Stmt lower_tensor_core(const Halide::Internal::Stmt &s, std::vector<CopyLoop> &loops);
+// All of them, in this order. few_registers: the row says how many a thread may take.
+Halide::Internal::Stmt lower_tensor_core(const Halide::Internal::Stmt &s, std::vector<CopyLoop> &loops, bool few_registers = false);
 
 }  // namespace moa::codegen::cuda

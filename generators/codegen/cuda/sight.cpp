@@ -114,13 +114,13 @@ Stmt read_words(const Stmt &s) {
     return simplify(ReadWords().mutate(s));
 }
 
-Stmt lower_tensor_core(const Stmt &s, std::vector<CopyLoop> &loops) {
+Stmt lower_tensor_core(const Stmt &s, std::vector<CopyLoop> &loops, bool few_registers) {
     check_alignment(s);
     if (!has_call(s, [](const std::string &name) { return starts_with(name, "moa_"); })) {
         return s;
     }
     std::vector<std::string> pipelined;
-    const Stmt lowered = store_16_bytes(stripe_registers(read_words(decide_sight(skip_productions(s), pipelined))));
+    const Stmt lowered = store_16_bytes(stripe_registers(read_words(decide_sight(skip_productions(s, few_registers), pipelined))));
     return pipelined.empty() ? lowered : begin_products_first(pipeline_copies(lowered, pipelined, loops), loops);
 }
 
