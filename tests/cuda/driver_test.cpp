@@ -1,3 +1,4 @@
+#include "tests/cuda/copy_plan.h"
 #include "tests/cuda/fake_driver.h"
 
 #include "moa/cuda.h"
@@ -15,27 +16,14 @@
 namespace moa {
 namespace {
 
-constexpr Device kGpu{DeviceType::cuda, 0};
+using tests::indices_plan;
+using tests::kGpu;
+using tests::says;
 
 tests::FakeDriver *fake() {
     void *library = dlopen("libcuda.so.1", RTLD_NOW);
     auto *get = library == nullptr ? nullptr : reinterpret_cast<tests::FakeDriver *(*)()>(dlsym(library, "moa_fake_driver"));
     return get == nullptr ? nullptr : get();
-}
-
-// A plan of one step. Which row is taken decides which module is loaded: `narrow` tells two apart.
-Result<Plan> indices_plan(bool narrow) {
-    PlanOptions options;
-    options.device = kGpu;
-    PlanBuilder builder(options);
-    const Handle in = builder.input("in", narrow ? DType::i64 : DType::i32, {1, 2, 30});
-    const Handle out = builder.output("out", narrow ? DType::i32 : DType::i64, {1, 2, 30});
-    builder.step("copy", [=](const Frame &f) { return ops::CopyIndices{f[in], f[out], 100}; });
-    return builder.finish();
-}
-
-bool says(const Status &status, std::string_view part) {
-    return status.message().find(part) != std::string::npos;
 }
 
 class FakeDriver : public testing::Test {
